@@ -1,0 +1,1 @@
+"""The active-learning core. Knows no annotation platform and no platform SDK."""

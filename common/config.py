@@ -1,0 +1,185 @@
+"""Settings: every variable hardfirst reads, in one place, read once by the composition root."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from common.errors import SettingError
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _official(name: str) -> Any:
+    """A name the official Label Studio backend uses too."""
+    return Field(default=None, validation_alias=AliasChoices(name, name.lower()))
+
+
+class Settings(BaseSettings):
+    """Environment variables and ``.env``; names with the prefix HARDFIRST_ unless the official backend has one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HARDFIRST_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    label_studio_url: Annotated[str | None, _official("LABEL_STUDIO_URL")] = None
+    """Where Label Studio answers, for us."""
+    label_studio_api_key: Annotated[SecretStr | None, _official("LABEL_STUDIO_API_KEY")] = None
+    """Personal access token or legacy token."""
+    basic_auth_user: Annotated[str | None, _official("BASIC_AUTH_USER")] = None
+    """User name that platforms and people must give us."""
+    basic_auth_pass: Annotated[SecretStr | None, _official("BASIC_AUTH_PASS")] = None
+    """Password that platforms and people must give us."""
+    model_score_threshold: Annotated[
+        float,
+        Field(ge=0, le=1, validation_alias=AliasChoices("MODEL_SCORE_THRESHOLD", "model_score_threshold")),
+    ] = 0.5
+    """Boxes under this confidence are not shown, unless the label config says otherwise."""
+
+    home: Path = Path(".hardfirst")
+    """All state: database, models, rounds, images."""
+    url: str | None = None
+    """Where platforms reach us; default http://127.0.0.1:PORT."""
+    host: str | None = None
+    """Address to listen on; default 127.0.0.1 without Basic auth, 0.0.0.0 with it."""
+    port: int = Field(default=9090, ge=1, le=65535)
+    """Port to listen on."""
+    database_url: str | None = None
+    """SQLAlchemy URL; default SQLite in HOME."""
+    webhook_secret: Names = Field(default=(), repr=False)
+    """Secret that webhooks carry; several, separated by commas, during a rotation (the first is given out)."""
+
+    model: str = "yolo11n.pt"
+    """Weights of the first queue and base of every training."""
+    model_root: Path | None = None
+    """Folder in which a label config may name a ``model_path``; default HOME/models."""
+    device: str = "auto"
+    """'auto' (CUDA, MPS, CPU in this order), 'cpu', 'mps', '0', '0,1'."""
+    imgsz: int = Field(default=640, ge=32, le=4096, multiple_of=32)
+    """Pixels of the long side for scoring and training."""
+    strategy: str = "hybrid"
+    """Query strategy."""
+    acquisition: str = "entropy"
+    """Acquisition function of one instance."""
+    seed: int = 0
+    """Of everything random."""
+
+    min_new_labels: int = Field(default=20, ge=1)
+    """A round needs at least this many new labels (and 10 % of the labelled set)."""
+    pause_s: float = Field(default=60, ge=0)
+    """...and this many seconds without an annotation."""
+    updates: int = Field(default=240, ge=1)
+    """Optimizer steps of a round."""
+    epochs: int = Field(default=0, ge=0)
+    """Epochs of a round instead of UPDATES; 0 = by UPDATES."""
+    batch: int = Field(default=8, ge=1)
+    """Images per step."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of a training; 0 = all but one."""
+    trust_converted: bool = False
+    """Train on annotations that were made in bulk from predictions."""
+
+    reconcile_s: float = Field(default=180, gt=0)
+    """Seconds between two full comparisons with the platform."""
+    first_block: int = Field(default=1000, ge=1)
+    """Images published before a new order becomes active; also the size of the later blocks."""
+    keep_publications: int = Field(default=2, ge=1)
+    """Publications whose rows stay on the platform."""
+
+    allow_hosts: Names = ()
+    """Hosts images may be fetched from besides the platform itself."""
+    max_image_mb: float = Field(default=64, gt=0)
+    """A larger file is reported and skipped."""
+    max_image_pixels: int = Field(default=100_000_000, ge=1)
+    """A larger image is reported and skipped."""
+    media_cache_gb: float = Field(default=20, gt=0)
+    """Images kept on disk; labelled ones always stay."""
+    log_json: bool = False
+    """Logs as JSON lines."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether callers must give a user name and a password."""
+        return bool(self.basic_auth_user and self.basic_auth_pass)
+
+    @property
+    def bind(self) -> str:
+        """Address to listen on; loopback only while nothing protects us."""
+        host = self.host or ("0.0.0.0" if self.authenticated else "127.0.0.1")  # noqa: S104
+        if not self.authenticated and host not in ("127.0.0.1", "localhost", "::1"):
+            raise SettingError(
+                f"HARDFIRST_HOST is {host!r} but nothing protects the service: set BASIC_AUTH_USER and "
+                "BASIC_AUTH_PASS, or leave HARDFIRST_HOST at 127.0.0.1"
+            )
+        return host
+
+    @property
+    def public_url(self) -> str:
+        """Where platforms reach us, without a trailing slash."""
+        return (self.url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @property
+    def folder(self) -> Path:
+        """HOME, absolute."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def models(self) -> Path:
+        """The model folder, absolute."""
+        return (self.model_root or self.folder / "models").expanduser().resolve()
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the store."""
+        return self.database_url or f"sqlite:///{self.folder / 'hardfirst.db'}"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Webhook secrets, the one given out first; one is made and kept in HOME when none is configured."""
+        if self.webhook_secret:
+            return self.webhook_secret
+        path = self.folder / "webhook-secret"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(32))
+            try:
+                path.hardlink_to(fresh)
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return (path.read_text().strip(),)
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the environment and ``.env`` once.
+
+    Raises:
+        SettingError: One sentence naming the variable, its value and what is allowed.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingError("; ".join(_sentence(e) for e in error.errors())) from error
+
+
+def variable(field: str) -> str:
+    """The environment variable of a settings field."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"HARDFIRST_{field.upper()}"
+
+
+def _sentence(error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
+    known = name if name.isupper() or name not in Settings.model_fields else variable(name)
+    return f"{known} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -1,0 +1,203 @@
+"""The ports: what the loop needs from platforms, detectors, trainers and job runners. Docstrings are the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from common.domain import Annotation, Label, Prediction, ProjectSpec, QueueItem, RemoteSample
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing ``connect`` or ``disconnect`` did or would do, in words for people."""
+
+    what: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One thing on the platform that is not as hardfirst left it.
+
+    Attributes:
+        what: In words for people.
+        healed: True when it was put right just now; False when it looks like a person's decision, so that
+            hardfirst stops publishing to this project and says so.
+        fix: What a person can do about it.
+    """
+
+    what: str
+    healed: bool
+    fix: str = ""
+
+
+class Platform(Protocol):
+    """One project on one annotation platform.
+
+    Every method may raise the ``PlatformError`` family and nothing else. No method changes a human annotation.
+    Implementations are used by one thread at a time and hold no state that must survive: what must, goes through
+    ``state``, a JSON-able dict that the caller keeps and hands back at the next ``open``.
+    """
+
+    state: dict[str, Any]
+
+    def spec(self) -> ProjectSpec:
+        """The project as it is now. Raises UnsupportedProjectError or ProjectGoneError."""
+
+    def connect(self, *, dry_run: bool, replace: bool) -> list[Change]:
+        """Register with the platform; what was there before goes into ``state`` before the first write.
+
+        Idempotent: connecting twice changes nothing the second time.
+        """
+
+    def disconnect(self) -> list[Change]:
+        """Undo ``connect`` from ``state``: what was there before is put back, what we made is removed."""
+
+    def samples(self) -> Iterator[RemoteSample]:
+        """Every sample of the project, in the platform's order, cheaply: one listing, no annotations."""
+
+    def annotations(
+        self, *, since: datetime | None = None, samples: Sequence[str] = ()
+    ) -> Iterator[tuple[str, list[Annotation]]]:
+        """(sample id, all its annotations) for every sample that changed after ``since``, or for ``samples``.
+
+        The list replaces what was known of that sample: an annotation missing from it was deleted.
+        ``since=None`` with no ``samples`` = every sample that has an annotation.
+        """
+
+    def publish(self, version: str, items: Sequence[QueueItem]) -> int:
+        """Store predictions and order under ``version``; returns how many rows the platform says it created."""
+
+    def activate(self, version: str) -> None:
+        """From now on annotators are served by ``version``. Atomic; harmless when repeated."""
+
+    def published(self) -> dict[str, int]:
+        """Version -> number of rows, for every version on the platform, ours and others'."""
+
+    def retire(self, version: str, limit: int) -> int:
+        """Delete up to ``limit`` rows of an old version; returns how many went. 0 = nothing left."""
+
+    def drift(self, version: str | None) -> list[Drift]:
+        """Compare the platform's settings with what ``connect`` and ``activate(version)`` left, healing what is safe.
+
+        Safe = settings the platform itself lost or reset (webhook actions, the backend's title as model version).
+        """
+
+    def link(self, sample: str) -> str:
+        """Where a person opens this sample in a browser."""
+
+    def media_origin(self) -> str:
+        """Scheme, host and port of the platform: images there are fetched with ``media_headers``."""
+
+    def media_headers(self) -> Mapping[str, str]:
+        """Fresh authorisation for images on ``media_origin``; never sent elsewhere. Secret: never logged."""
+
+    def media_url(self, sample: str, uri: str) -> str:
+        """The absolute URL of an image: a platform path resolved, a cloud URI through the platform's proxy."""
+
+
+class Detector(Protocol):
+    """One checkpoint, resident. Not thread-safe: one caller at a time."""
+
+    classes: tuple[str, ...]
+    """The model's own class names, in the order of ``Instances.scores`` columns."""
+
+    def predict(self, paths: Sequence[Path]) -> list[Prediction | str]:
+        """One entry per path, in order: a prediction, or one sentence why the image cannot be read.
+
+        Independent of batch neighbours: the same image gives the same answer whatever else is in the call.
+        """
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """One labelled image of a round."""
+
+    id: str
+    image: Path
+    label: Label
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """All a training child needs; written to ``folder/spec.json``.
+
+    Attributes:
+        folder: The round's own folder, absolute.
+        base: Absolute path of the weights (or of a ``.yaml`` architecture) to start from.
+        classes: Project class names in order.
+        imgsz: Pixels of the long side, a multiple of 32.
+        updates: Optimizer steps to make (epochs follow from the set's size).
+        epochs: Fixed number of epochs instead, 0 = by ``updates``.
+        batch: Images per step.
+        device: 'auto', 'cpu', 'mps', '0', '0,1'.
+        seed: Of everything random in the child.
+        threads: CPU threads of the child, 0 = all but one (at least one).
+        token: Fencing token; comes back in the result.
+    """
+
+    folder: Path
+    base: Path
+    classes: tuple[str, ...]
+    imgsz: int
+    updates: int
+    epochs: int
+    batch: int
+    device: str
+    seed: int
+    threads: int
+    token: int
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training stands. ``state`` is 'running', 'done', 'failed' or 'lost' (no process, no result)."""
+
+    state: str
+    epoch: int = 0
+    epochs: int = 0
+    message: str = ""
+    checkpoint: Path | None = None
+    token: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class JobRunner(Protocol):
+    """Runs training children. Here: one per project on this machine."""
+
+    def start(self, spec: TrainingSpec) -> None:
+        """Start, or resume from the last safely saved epoch, the training in ``spec.folder``."""
+
+    def poll(self, folder: Path) -> TrainingProgress:
+        """Where the training in ``folder`` stands; never blocks."""
+
+    def cancel(self, folder: Path) -> None:
+        """Stop it within seconds; harmless when it is not running."""
+
+    def close(self) -> None:
+        """Stop every child this runner started."""
+
+
+class PlatformPlugin(Protocol):
+    """What an entry point of the group ``hardfirst.platforms`` names."""
+
+    name: str
+
+    def open(self, project: str, settings: Any, state: dict[str, Any]) -> Platform:
+        """The platform port of one project; raises SettingError when address or token are missing."""
+
+    def blueprint(self, backend: Any) -> Any:
+        """The Flask blueprint that speaks this platform's protocol (see ``common.web.Backend``)."""
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    """Consecutive slices of at most ``size``."""
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,0 +1,76 @@
+"""The inbox: hints that something changed on a platform, one committed row each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from common.domain import Event
+from common.store.engine import transaction
+from common.store.schema import event
+
+
+@dataclass(frozen=True)
+class Hint:
+    """One stored event."""
+
+    id: int
+    event: Event
+    at: float
+
+
+def _event(r: Any) -> Event:
+    return Event(r["platform"], r["project"], r["kind"], tuple(r["samples"]), tuple(r["annotations"]))
+
+
+class Inbox:
+    """Written by the web process, drained by the worker."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def add(self, new: Event) -> None:
+        """Commit one row; returns only when it is on the disk."""
+        row = {
+            "at": time.time(),
+            "platform": new.platform,
+            "project": new.project,
+            "kind": new.kind,
+            "samples": list(new.samples),
+            "annotations": list(new.annotations),
+            "done": None,
+        }
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(sa.insert(event), row)
+
+    def pending(self, platform: str, project: str, limit: int = 1000) -> list[Hint]:
+        """The oldest hints of one project that nobody has acted on."""
+        mine = (event.c.platform == platform) & (event.c.project == project)
+        query = sa.select(event).where(event.c.done.is_(None), mine).order_by(event.c.id).limit(limit)
+        with transaction(self._engine, write=False) as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Hint(r["id"], _event(r), r["at"]) for r in rows]
+
+    def projects(self) -> set[tuple[str, str]]:
+        """(platform, project) of every hint that nobody has acted on."""
+        query = sa.select(event.c.platform, event.c.project).where(event.c.done.is_(None)).distinct()
+        with transaction(self._engine, write=False) as connection:
+            return {(p, q) for p, q in connection.execute(query)}
+
+    def done(self, ids: Sequence[int]) -> None:
+        """Mark hints as acted on; older marks are deleted after a day."""
+        now = time.time()
+        with transaction(self._engine, write=True) as connection:
+            for start in range(0, len(ids), 500):
+                part = list(ids[start : start + 500])
+                connection.execute(sa.update(event).where(event.c.id.in_(part)).values(done=now))
+            connection.execute(sa.delete(event).where(event.c.done < now - 86400))
+
+    def forget(self, platform: str, project: str) -> None:
+        """Delete every hint of one project."""
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(sa.delete(event).where(event.c.platform == platform, event.c.project == project))

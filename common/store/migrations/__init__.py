@@ -1,0 +1,1 @@
+"""Alembic scripts, run at start."""

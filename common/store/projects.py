@@ -1,0 +1,136 @@
+"""Projects: what they want, where they stand, who works on them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from common.domain import ClassMapping, ProjectSpec
+from common.store import schema
+from common.store.engine import transaction
+from common.store.schema import project
+
+STATES = ("asked", "active", "stopped", "archived")
+
+
+@dataclass(frozen=True)
+class ProjectRow:
+    """One project.
+
+    Attributes:
+        key: 'platform:id'.
+        state: 'asked' (a person added us on the platform; to be connected), 'active', 'stopped' (a person has to
+            decide, ``reason`` says what), 'archived' (gone or disconnected).
+        revision: Counts recorded label changes.
+        watermark: Labels changed up to here are known, seconds since the epoch, None = never read.
+        checkpoint: Id of the serving checkpoint, None = the service's default weights.
+        publication: Id of the active publication.
+    """
+
+    key: str
+    platform: str
+    external: str
+    title: str
+    state: str
+    reason: str
+    spec: ProjectSpec
+    platform_state: dict[str, Any]
+    revision: int
+    watermark: float | None
+    first_read: float | None
+    reconciled: float | None
+    retry_at: float | None
+    training_asked: float | None
+    order_asked: float | None
+    checkpoint: int | None
+    publication: int | None
+    fence: int
+
+
+def _row(r: Any) -> ProjectRow:
+    spec = dict(r["spec"] or {"title": r["title"], "classes": []})
+    spec["classes"] = tuple(ClassMapping(c["name"], tuple(c["model_names"])) for c in spec["classes"])
+    values: dict[str, Any] = {n: r[n] for n in ProjectRow.__dataclass_fields__}
+    return ProjectRow(**{**values, "spec": ProjectSpec(**spec)})
+
+
+class Projects:
+    """Rows by key; every change is one transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def get(self, key: str) -> ProjectRow | None:
+        """One project, None when unknown."""
+        with transaction(self._engine, write=False) as connection:
+            r = connection.execute(sa.select(project).where(project.c.key == key)).mappings().first()
+        return _row(r) if r else None
+
+    def all(self) -> list[ProjectRow]:
+        """Every project, oldest first."""
+        with transaction(self._engine, write=False) as connection:
+            return [_row(r) for r in connection.execute(sa.select(project).order_by(project.c.created)).mappings()]
+
+    def ask(self, platform: str, external: str) -> None:
+        """Remember that somebody wants this project connected; harmless when it is known and alive."""
+        key = f"{platform}:{external}"
+        with transaction(self._engine, write=True) as connection:
+            state = connection.scalar(sa.select(project.c.state).where(project.c.key == key))
+            if state is None:
+                row = {
+                    "key": key,
+                    "platform": platform,
+                    "external": external,
+                    "state": "asked",
+                    "created": time.time(),
+                }
+                connection.execute(sa.insert(project), row)
+            elif state == "archived":
+                connection.execute(
+                    sa.update(project).where(project.c.key == key).values(state="asked", reason="", retry_at=None)
+                )
+
+    def update(self, key: str, **values: Any) -> None:
+        """Set columns; a ``spec`` may be given as ProjectSpec."""
+        if isinstance(values.get("spec"), ProjectSpec):
+            values["title"] = values["spec"].title
+            values["spec"] = asdict(values["spec"])
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(sa.update(project).where(project.c.key == key).values(**values))
+
+    def lease(self, key: str, owner: str, seconds: float) -> int | None:
+        """Take or renew the lease on one project; returns the fencing number, None when somebody else has it."""
+        now = time.time()
+        free = (project.c.lease_until.is_(None)) | (project.c.lease_until < now) | (project.c.lease_owner == owner)
+        with transaction(self._engine, write=True) as connection:
+            r = connection.execute(sa.select(project).where(project.c.key == key, free)).mappings().first()
+            if r is None:
+                return None
+            fence: int = r["fence"] + int(r["lease_owner"] != owner)
+            values = {"lease_owner": owner, "lease_until": now + seconds, "fence": fence}
+            connection.execute(sa.update(project).where(project.c.key == key).values(**values))
+        return fence
+
+    def owners(self) -> set[str]:
+        """Everybody who holds a lease."""
+        query = sa.select(project.c.lease_owner).where(project.c.lease_until.is_not(None))
+        with transaction(self._engine, write=False) as connection:
+            return {o for o in connection.scalars(query) if o}
+
+    def release(self, owner: str) -> None:
+        """Give back every lease of ``owner``."""
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(sa.update(project).where(project.c.lease_owner == owner).values(lease_until=None))
+
+    def forget(self, key: str) -> None:
+        """Delete every row that belongs to one project."""
+        s = schema
+        with transaction(self._engine, write=True) as connection:
+            mine = sa.select(s.publication.c.id).where(s.publication.c.project == key)
+            connection.execute(sa.delete(s.queue).where(s.queue.c.publication.in_(mine)))
+            for table in (s.sample, s.annotation, s.checkpoint, s.round_, s.publication, s.journal):
+                connection.execute(sa.delete(table).where(table.c.project == key))
+            connection.execute(sa.delete(project).where(project.c.key == key))

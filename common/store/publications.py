@@ -1,0 +1,171 @@
+"""Publications: orders and what of them is on the platform. The ledger: only versions in it are ever deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from common.ports import chunks
+from common.store.engine import transaction
+from common.store.schema import project, publication, queue, sample
+
+
+@dataclass(frozen=True)
+class PublicationRow:
+    """One order; ``state`` is 'building', 'sending', 'active', 'retired', 'failed' or 'gone'.
+
+    ``sent`` counts places passed, ``rows`` the rows the platform confirmed, ``in_flight`` rows of a call not answered yet.
+    """
+
+    id: int
+    project: str
+    number: int
+    round: int
+    version: str
+    state: str
+    total: int
+    sent: int
+    rows: int
+    in_flight: int
+    seconds: dict[str, float]
+    created: float
+    activated: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a queue; ``place`` in [0, 1], low = label first; ``rank`` from 1."""
+
+    rank: int
+    sample: str
+    place: float
+    utility: float
+    parts: dict[str, Any]
+
+
+class Publications:
+    """Publications by project and number."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def create(
+        self,
+        key: str,
+        *,
+        name: str,
+        round_number: int,
+        sha8: str,
+        places: Sequence[Place],
+        seconds: dict[str, float],
+    ) -> PublicationRow:
+        """Store an order under a version that was never used: ``NAME@ROUND.PUBLICATION-SHA8``."""
+        with transaction(self._engine, write=True) as connection:
+            last = (
+                connection.scalar(sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)) or 0
+            )
+            values = {"project": key, "number": last + 1, "round": round_number,
+                      "version": f"{name}@{round_number}.{last + 1}-{sha8}", "state": "building", "total": len(places),
+                      "sent": 0, "rows": 0, "in_flight": 0, "seconds": seconds, "created": time.time(), "activated": None}  # fmt: skip
+            new = connection.execute(sa.insert(publication).returning(publication.c.id), values).scalar_one()
+        for part in chunks(places, 500):
+            rows = [{"publication": new, "rank": p.rank, "sample": p.sample, "place": p.place, "utility": p.utility,
+                     "parts": p.parts} for p in part]  # fmt: skip
+            with transaction(self._engine, write=True) as connection:
+                connection.execute(sa.insert(queue), rows)
+        with transaction(self._engine, write=True) as connection:
+            older = (
+                (publication.c.project == key)
+                & (publication.c.state.in_(["sending", "building"]))
+                & (publication.c.id != new)
+            )
+            connection.execute(sa.update(publication).where(older).values(state="failed"))
+            connection.execute(sa.update(publication).where(publication.c.id == new).values(state="sending"))
+            connection.execute(sa.update(project).where(project.c.key == key).values(order_asked=None))
+        return self.get(new)
+
+    def get(self, publication_id: int) -> PublicationRow:
+        """One publication by id."""
+        with transaction(self._engine, write=False) as connection:
+            r = connection.execute(sa.select(publication).where(publication.c.id == publication_id)).mappings().one()
+        return PublicationRow(**r)
+
+    def all(self, key: str) -> list[PublicationRow]:
+        """Every publication, oldest first."""
+        query = sa.select(publication).where(publication.c.project == key).order_by(publication.c.number)
+        with transaction(self._engine, write=False) as connection:
+            return [PublicationRow(**r) for r in connection.execute(query).mappings()]
+
+    def unfinished(self, key: str) -> PublicationRow | None:
+        """The publication whose rows are not all on the platform yet."""
+        return next(
+            (
+                p
+                for p in reversed(self.all(key))
+                if p.state in ("sending", "active") and (p.sent < p.total or p.activated is None)
+            ),
+            None,
+        )
+
+    def update(self, publication_id: int, **values: Any) -> None:
+        """Set columns."""
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(sa.update(publication).where(publication.c.id == publication_id).values(**values))
+
+    def activate(self, row: PublicationRow) -> None:
+        """In one transaction: this one serves, the one before is retired."""
+        with transaction(self._engine, write=True) as connection:
+            others = (publication.c.project == row.project) & (publication.c.state == "active")
+            connection.execute(sa.update(publication).where(others).values(state="retired"))
+            now = {"state": "active", "activated": time.time()}
+            connection.execute(sa.update(publication).where(publication.c.id == row.id).values(**now))
+            connection.execute(sa.update(project).where(project.c.key == row.project).values(publication=row.id))
+
+    def places(self, publication_id: int, start: int = 0, limit: int | None = None) -> list[Place]:
+        """Places in queue order, from offset ``start``."""
+        query = (
+            sa.select(queue)
+            .where(queue.c.publication == publication_id)
+            .order_by(queue.c.place, queue.c.rank)
+            .offset(start)
+        )
+        with transaction(self._engine, write=False) as connection:
+            rows = connection.execute(query.limit(limit) if limit is not None else query).mappings().all()
+        return [Place(r["rank"], r["sample"], r["place"], r["utility"], r["parts"]) for r in rows]
+
+    def open_places(self, row: PublicationRow, limit: int | None = None) -> tuple[list[Place], int]:
+        """(places whose sample nobody has answered or skipped yet, how many there are), best first."""
+        open_ = (
+            (queue.c.publication == row.id)
+            & (sample.c.project == row.project)
+            & ~sample.c.gone
+            & (sample.c.answers == 0)
+        )
+        join = queue.join(sample, sample.c.external == queue.c.sample)
+        query = sa.select(queue).select_from(join).where(open_).order_by(queue.c.place, queue.c.rank)
+        with transaction(self._engine, write=False) as connection:
+            rows = connection.execute(query.limit(limit) if limit is not None else query).mappings().all()
+            total = connection.scalar(sa.select(sa.func.count()).select_from(join).where(open_)) or 0
+        return [Place(r["rank"], r["sample"], r["place"], r["utility"], r["parts"]) for r in rows], total
+
+    def answered_in(self, row: PublicationRow, first: int) -> int:
+        """How many of the first ``first`` places have been answered: whether the block is used up."""
+        join = queue.join(sample, sample.c.external == queue.c.sample)
+        where = (queue.c.publication == row.id) & (queue.c.rank <= first) & (sample.c.project == row.project)
+        query = sa.select(sa.func.count()).select_from(join).where(where, (sample.c.answers > 0) | sample.c.gone)
+        with transaction(self._engine, write=False) as connection:
+            return int(connection.scalar(query) or 0)
+
+    def insert(self, publication_id: int, places: Sequence[Place]) -> None:
+        """Add places of samples that arrived later; their ``place`` lies between two neighbours."""
+        with transaction(self._engine, write=True) as connection:
+            for p in places:
+                values = {"publication": publication_id, "rank": p.rank, "sample": p.sample, "place": p.place,
+                          "utility": p.utility, "parts": p.parts}  # fmt: skip
+                connection.execute(sa.insert(queue), values)
+            total = publication.c.total + len(places)
+            connection.execute(sa.update(publication).where(publication.c.id == publication_id).values(total=total))

@@ -1,0 +1,1 @@
+"""Label Studio: the ML-backend protocol and the Platform port. Never imports the other adapter."""
