@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.domain import Annotation, Label, LabelledBox
-from common.geometry import iou_matrix
+from common.geometry import iou
 
 AGREE_IOU = 0.5
 """Two people drew the same box when class and at least this overlap agree (Everingham et al., IJCV 2010, PASCAL VOC)."""
@@ -54,7 +54,7 @@ def _matches(box: LabelledBox, answer: Annotation) -> list[int]:
     """Boxes of ``answer`` that are the same object as ``box``, best overlap first."""
     if not answer.boxes:
         return []
-    overlap = iou_matrix(_xyxy([box]), _xyxy(answer.boxes))[0]
+    overlap = iou(_xyxy([box]), _xyxy(answer.boxes))[0]
     same = [i for i, other in enumerate(answer.boxes) if other.name == box.name and overlap[i] >= AGREE_IOU]
     return sorted(same, key=lambda i: -overlap[i])
 

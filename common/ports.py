@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -118,6 +118,42 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
+class Model:
+    """Weights as the loop sees them.
+
+    Attributes:
+        path: Weights, or an architecture's ``.yaml`` when ``usable`` is False.
+        sha256: Of the weights; names what the model said in the store.
+        names: The model's own class names; empty when it is not usable.
+        usable: False when no weights could be had: nothing is predicted and the queue is a cold start.
+        reason: One sentence when it is not usable.
+    """
+
+    path: Path
+    sha256: str
+    names: tuple[str, ...]
+    usable: bool = True
+    reason: str = ""
+
+
+class Models(Protocol):
+    """The model folder: the only way to weights."""
+
+    def base(self, model_path: str) -> Model:
+        """Weights to start from: the service's default, or ``model_path`` inside the model folder.
+
+        Raises:
+            ModelError: The weights named explicitly are missing, outside the folder, unsafe or broken.
+        """
+
+    def install(self, trained: Path) -> Model:
+        """Take trained weights into the folder, atomically, after a check. Raises ModelError."""
+
+    def detector(self, model: Model) -> Detector:
+        """The resident detector of a usable model; loading it again is free."""
+
+
+@dataclass(frozen=True)
 class TrainingSample:
     """One labelled image of a round."""
 
@@ -186,13 +222,36 @@ class JobRunner(Protocol):
         """Stop every child this runner started."""
 
 
+class Trainer(Protocol):
+    """Trains a round: a data set and a job of it."""
+
+    def start(self, spec: TrainingSpec, samples: Sequence[TrainingSample]) -> list[str]:
+        """Write the data set and start, or resume, the training in ``spec.folder``.
+
+        Returns:
+            One sentence for every box that could not be used; its image trains all the same.
+        """
+
+    def poll(self, folder: Path) -> TrainingProgress:
+        """Where the training in ``folder`` stands; never blocks."""
+
+    def cancel(self, folder: Path) -> None:
+        """Stop it within seconds; harmless when it is not running."""
+
+    def close(self) -> None:
+        """Stop every training this process started."""
+
+
 class PlatformPlugin(Protocol):
     """What an entry point of the group ``hardfirst.platforms`` names."""
 
     name: str
 
-    def open(self, project: str, settings: Any, state: dict[str, Any]) -> Platform:
-        """The platform port of one project; raises SettingError when address or token are missing."""
+    def open(self, project: str, settings: Any, state: dict[str, Any], save: Callable[[dict[str, Any]], None]) -> Platform:
+        """The platform port of one project; raises SettingError when address or token are missing.
+
+        ``save`` is called with ``state`` before every write on the platform that must be undoable.
+        """
 
     def blueprint(self, backend: Any) -> Any:
         """The Flask blueprint that speaks this platform's protocol (see ``common.web.Backend``)."""

@@ -25,6 +25,7 @@ class PublicationRow:
     project: str
     number: int
     round: int
+    checkpoint: int | None
     version: str
     state: str
     total: int
@@ -59,19 +60,31 @@ class Publications:
         *,
         name: str,
         round_number: int,
+        checkpoint: int | None,
         sha8: str,
         places: Sequence[Place],
         seconds: dict[str, float],
     ) -> PublicationRow:
         """Store an order under a version that was never used: ``NAME@ROUND.PUBLICATION-SHA8``."""
         with transaction(self._engine, write=True) as connection:
-            last = (
-                connection.scalar(sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)) or 0
-            )
-            values = {"project": key, "number": last + 1, "round": round_number,
-                      "version": f"{name}@{round_number}.{last + 1}-{sha8}", "state": "building", "total": len(places),
-                      "sent": 0, "rows": 0, "in_flight": 0, "seconds": seconds, "created": time.time(), "activated": None}  # fmt: skip
-            new = connection.execute(sa.insert(publication).returning(publication.c.id), values).scalar_one()
+            numbers = sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)
+            number = (connection.scalar(numbers) or 0) + 1
+            values = {
+                "project": key,
+                "number": number,
+                "round": round_number,
+                "checkpoint": checkpoint,
+                "version": f"{name}@{round_number}.{number}-{sha8}",
+                "state": "building",
+                "total": len(places),
+                "sent": 0,
+                "rows": 0,
+                "in_flight": 0,
+                "seconds": seconds,
+                "created": time.time(),
+                "activated": None,
+            }
+            new: int = connection.execute(sa.insert(publication).returning(publication.c.id), values).scalar_one()
         for part in chunks(places, 500):
             rows = [{"publication": new, "rank": p.rank, "sample": p.sample, "place": p.place, "utility": p.utility,
                      "parts": p.parts} for p in part]  # fmt: skip
@@ -152,6 +165,15 @@ class Publications:
             total = connection.scalar(sa.select(sa.func.count()).select_from(join).where(open_)) or 0
         return [Place(r["rank"], r["sample"], r["place"], r["utility"], r["parts"]) for r in rows], total
 
+    def places_of(self, publication_id: int, samples: Sequence[str]) -> dict[str, float]:
+        """Sample id -> its place, for those that have one."""
+        found: dict[str, float] = {}
+        with transaction(self._engine, write=False) as connection:
+            for part in chunks(list(samples), 500):
+                where = (queue.c.publication == publication_id) & queue.c.sample.in_(part)
+                found |= {s: p for s, p in connection.execute(sa.select(queue.c.sample, queue.c.place).where(where))}
+        return found
+
     def answered_in(self, row: PublicationRow, first: int) -> int:
         """How many of the first ``first`` places have been answered: whether the block is used up."""
         join = queue.join(sample, sample.c.external == queue.c.sample)
@@ -159,6 +181,11 @@ class Publications:
         query = sa.select(sa.func.count()).select_from(join).where(where, (sample.c.answers > 0) | sample.c.gone)
         with transaction(self._engine, write=False) as connection:
             return int(connection.scalar(query) or 0)
+
+    def drop_queue(self, publication_id: int) -> None:
+        """Forget the places of a publication that is gone."""
+        with transaction(self._engine, write=True) as connection:
+            connection.execute(sa.delete(queue).where(queue.c.publication == publication_id))
 
     def insert(self, publication_id: int, places: Sequence[Place]) -> None:
         """Add places of samples that arrived later; their ``place`` lies between two neighbours."""

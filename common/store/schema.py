@@ -126,6 +126,7 @@ publication = sa.Table(
     sa.Column("project", sa.String(200), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("checkpoint", sa.Integer),  # whose predictions it shows, null = the weights it started from
     sa.Column("version", sa.String(200), nullable=False, unique=True),
     sa.Column("state", sa.String(20), nullable=False),  # building, sending, active, retired, failed, gone
     sa.Column("total", sa.Integer, nullable=False),

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.domain import Annotation, ClassMapping, Event, Instances, LabelledBox, Prediction, ProjectSpec, RemoteSample
+from common.errors import StoreError
+from common.store import Store, open_store
+from common.store.predictions import pack, unpack
+from common.store.publications import Place, PublicationRow
+
+KEY = "fake:1"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def urls(folder: Path) -> list[str]:
+    """SQLite always; PostgreSQL where a server was named."""
+    return [f"sqlite:///{folder / 'hardfirst.db'}", *filter(None, [os.environ.get("HARDFIRST_TEST_POSTGRES")])]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    available = urls(tmp_path)
+    if request.param == "postgresql" and len(available) == 1:
+        pytest.skip("HARDFIRST_TEST_POSTGRES names no server")
+    opened = open_store(available[request.param == "postgresql"], tmp_path)
+    opened.forget(KEY)
+    opened.projects.ask("fake", "1")
+    yield opened
+    opened.forget(KEY)
+    opened.close()
+
+
+def annotation(number: str, sample: str, minute: int = 0, *boxes: LabelledBox) -> Annotation:
+    return Annotation(number, sample, START + timedelta(minutes=minute), "ann", boxes=boxes)
+
+
+def publish(store: Store, samples: list[str]) -> PublicationRow:
+    places = [Place(i + 1, s, (i + 1) / (len(samples) + 1), 1 - i / 10, {}) for i, s in enumerate(samples)]
+    return store.publications.create(
+        KEY, name="hf", round_number=0, checkpoint=None, sha8="abcd1234", places=places, seconds={}
+    )
+
+
+def test_the_same_answer_twice_is_one_row(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample("7", "/7.jpg", answers=1)])
+    assert store.labels.record(KEY, [("7", [annotation("1", "7")])]) == 1
+    assert store.labels.record(KEY, [("7", [annotation("1", "7")])]) == 0
+    assert [a.id for a in store.labels.at(KEY)["7"]] == ["1"]
+
+
+def test_an_answer_that_is_no_longer_listed_was_deleted(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample("7", "/7.jpg")])
+    store.labels.record(KEY, [("7", [annotation("1", "7"), annotation("2", "7")])])
+    store.labels.record(KEY, [("7", [annotation("2", "7")])])
+    assert [a.id for a in store.labels.at(KEY)["7"]] == ["2"]
+    assert store.samples.counts(KEY)["answered"] == 1
+
+
+def test_labels_at_an_older_revision_stay_as_they_were(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample("7", "/7.jpg")])
+    box = LabelledBox("cat", (0.1, 0.1, 0.2, 0.2))
+    store.labels.record(KEY, [("7", [annotation("1", "7", 0, box)])])
+    project = store.projects.get(KEY)
+    assert project is not None
+    store.labels.record(KEY, [("7", [annotation("1", "7", 5)])])
+    assert store.labels.at(KEY, project.revision)["7"][0].boxes == (box,)
+    assert store.labels.at(KEY)["7"][0].boxes == ()
+
+
+def test_a_deleted_annotation_still_names_its_sample(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample("7", "/7.jpg")])
+    store.labels.record(KEY, [("7", [annotation("1", "7")])])
+    store.labels.record(KEY, [("7", [])])
+    assert store.labels.samples_of(KEY, ["1", "unknown"]) == ["7"]
+
+
+def test_samples_are_made_equal_to_the_platforms_list(store: Store) -> None:
+    first = store.samples.replace(KEY, [RemoteSample("1", "/1.jpg"), RemoteSample("2", "/2.jpg", answers=1)])
+    second = store.samples.replace(KEY, [RemoteSample("2", "/2.jpg", answers=2), RemoteSample("3", "/3.jpg")])
+    assert first == (["1", "2"], [], ["2"])
+    assert second == (["3"], ["1"], ["2"])
+    assert [s.external for s in store.samples.all(KEY)] == ["2", "3"]
+
+
+def test_an_exchanged_image_is_had_again(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample("1", "/1.jpg")])
+    row = store.samples.all(KEY)[0]
+    store.samples.fetched(KEY, [{"id": row.id, "sha256": "a" * 64, "width": 4, "height": 3, "problem": ""}])
+    store.samples.replace(KEY, [RemoteSample("1", "/other.jpg")])
+    again = store.samples.all(KEY)[0]
+    assert (again.uri, again.sha256) == ("/other.jpg", None)
+
+
+def test_two_rounds_of_one_project_never_run_at_once(store: Store) -> None:
+    first = store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1)
+    assert first is not None
+    assert first.number == 1
+    assert store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1) is None
+    store.rounds.end(first.id, "failed", "out of memory")
+    second = store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1)
+    assert second is not None
+    assert second.number == 2
+
+
+def test_the_database_itself_refuses_a_second_running_round(store: Store) -> None:
+    store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1)
+    copy = sa.text(
+        "INSERT INTO round (project, number, state, revision, labels, reason, folder, token, attempts, progress,"
+        " message, started) SELECT project, 99, state, revision, labels, reason, folder, token, attempts, progress,"
+        " message, started FROM round WHERE project = :key"
+    )
+    with pytest.raises(sa.exc.IntegrityError), store.engine.begin() as connection:
+        connection.execute(copy, {"key": KEY})
+
+
+def test_promoting_ends_the_round_serves_the_checkpoint_and_asks_for_an_order(store: Store) -> None:
+    running = store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1)
+    assert running is not None
+    store.rounds.promote(running, path="m.pt", sha256="b" * 64, names=["cat"], metrics={}, message="fine")
+    project = store.projects.get(KEY)
+    assert project is not None
+    assert project.checkpoint is not None
+    assert store.rounds.checkpoint(project.checkpoint).sha256 == "b" * 64
+    assert project.order_asked is not None
+    assert store.rounds.running(KEY) is None
+
+
+def test_a_version_is_never_used_twice(store: Store) -> None:
+    versions = [publish(store, ["1"]).version for _ in range(3)]
+    assert versions == ["hf@0.1-abcd1234", "hf@0.2-abcd1234", "hf@0.3-abcd1234"]
+
+
+def test_only_the_newest_publication_is_unfinished(store: Store) -> None:
+    publish(store, ["1"])
+    newest = publish(store, ["1", "2"])
+    unfinished = store.publications.unfinished(KEY)
+    assert unfinished is not None
+    assert unfinished.id == newest.id
+
+
+def test_activating_retires_the_one_before(store: Store) -> None:
+    one = publish(store, ["1"])
+    store.publications.activate(one)
+    two = publish(store, ["1"])
+    store.publications.activate(two)
+    assert [p.state for p in store.publications.all(KEY)] == ["retired", "active"]
+
+
+def test_answered_and_removed_samples_leave_the_queue(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample(str(i), "") for i in range(4)])
+    row = publish(store, ["3", "1", "0", "2"])
+    store.labels.record(KEY, [("3", [annotation("1", "3")])])
+    store.samples.drop(KEY, ["1"])
+    places, total = store.publications.open_places(row)
+    assert ([p.sample for p in places], total) == (["0", "2"], 2)
+    assert store.publications.answered_in(row, 2) == 2
+
+
+def test_hints_come_out_in_order_and_once(store: Store) -> None:
+    for sample in ("1", "2"):
+        store.inbox.add(Event("fake", "1", "labels", (sample,)))
+    hints = store.inbox.pending("fake", "1")
+    assert [h.event.samples for h in hints] == [("1",), ("2",)]
+    store.inbox.done([h.id for h in hints])
+    assert store.inbox.pending("fake", "1") == []
+
+
+def test_a_lease_is_for_one_owner_and_its_number_grows_with_each_new_one(store: Store) -> None:
+    assert store.projects.lease(KEY, "me", 60) == 1
+    assert store.projects.lease(KEY, "me", 60) == 1
+    assert store.projects.lease(KEY, "you", 60) is None
+    store.projects.release("me")
+    assert store.projects.lease(KEY, "you", 60) == 2
+
+
+def test_a_forgotten_project_leaves_nothing_behind(store: Store) -> None:
+    store.samples.replace(KEY, [RemoteSample("1", "")])
+    store.labels.record(KEY, [("1", [annotation("1", "1")])])
+    publish(store, ["1"])
+    store.inbox.add(Event("fake", "1", "train"))
+    store.forget(KEY)
+    assert store.projects.get(KEY) is None
+    assert store.labels.at(KEY) == {}
+    assert store.inbox.projects() == set()
+    assert store.publications.all(KEY) == []
+
+
+def test_what_a_project_wants_survives_the_store(store: Store) -> None:
+    spec = ProjectSpec("Pets", (ClassMapping("cat", ("kitty",)),), 0.3, "m.pt", {"image": "image"})
+    store.projects.update(KEY, spec=spec)
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert row.spec == spec
+
+
+def test_a_database_of_a_newer_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    url = urls(tmp_path)[0]
+    open_store(url, tmp_path).close()
+    with sqlite3.connect(tmp_path / "hardfirst.db") as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match="written by a newer hardfirst"):
+        open_store(url, tmp_path)
+
+
+def test_a_locked_database_says_so_and_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.store.engine.BUSY_S", 0.1)
+    store = open_store(urls(tmp_path)[0], tmp_path)
+    blocker = sqlite3.connect(tmp_path / "hardfirst.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked"):
+        store.projects.ask("fake", "2")
+    blocker.close()
+    assert store.projects.all() == []
+    store.close()
+
+
+def test_a_webhook_does_not_wait_for_a_writer_of_the_main_database(tmp_path: Path) -> None:
+    store = open_store(urls(tmp_path)[0], tmp_path)
+    blocker = sqlite3.connect(tmp_path / "hardfirst.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    store.inbox.add(Event("fake", "1", "labels", ("1",)))
+    assert len(store.inbox.pending("fake", "1")) == 1
+    blocker.close()
+    store.close()
+
+
+def _add_events(url: str, folder: str, count: int) -> None:
+    store = open_store(url, Path(folder))
+    for i in range(count):
+        store.inbox.add(Event("fake", "1", "labels", (str(i),)))
+    os._exit(9)
+
+
+def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -> None:
+    url = urls(tmp_path)[0]
+    child = multiprocessing.get_context("spawn").Process(target=_add_events, args=(url, str(tmp_path), 25))
+    child.start()
+    child.join(60)
+    store = open_store(url, tmp_path)
+    assert len(store.inbox.pending("fake", "1")) == 25
+    store.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(boxes=st.integers(0, 5), classes=st.integers(1, 4), seed=st.integers(0, 100))
+def test_a_prediction_comes_back_as_it_was(boxes: int, classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 500, (boxes, 4)).astype(np.float32)
+    scores = rng.uniform(0, 1, (boxes, classes)).astype(np.float32)
+    spread = rng.uniform(0, 1, boxes).astype(np.float32)
+    embedding = rng.normal(size=7).astype(np.float32)
+    made = Prediction(Instances(corners, scores), embedding, 0.03, 1.5, spread, 640, 480)
+    back = unpack(pack(made))
+    assert np.array_equal(back.instances.boxes, corners)
+    assert np.allclose(back.instances.scores, scores, atol=1e-3)
+    assert np.allclose(back.embedding, embedding, rtol=1e-3)
+    assert (back.doubt, back.model_change, back.width, back.height) == (0.03, 1.5, 640, 480)
