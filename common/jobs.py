@@ -33,10 +33,15 @@ class LocalRunner:
         self._starter = ThreadPoolExecutor(1, "training")
 
     def start(self, spec: TrainingSpec) -> None:
-        """See ``JobRunner``. A training that already runs, or is already done, is left alone."""
+        """See ``JobRunner``. A training that already runs, or is already done, only gets the new fencing token."""
         folder = spec.folder.resolve()
         with self._lock:
-            if self._alive(folder) or not trainer.begin(spec):
+            if self._alive(folder):
+                if trainer.is_same(spec):
+                    trainer.dump_spec(spec)
+                    return
+                _stop([self._children[folder]])
+            if not trainer.begin(spec):
                 return
             self._children[folder] = self._starter.submit(self._spawn, folder, spec.threads).result()
             log.info("training %s started as process %d", folder.name, self._children[folder].pid)

@@ -43,20 +43,24 @@ class Labels:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def record(self, key: str, answers: Sequence[tuple[str, list[Annotation]]]) -> int:
+    def record(self, key: str, answers: Sequence[tuple[str, list[Annotation]]], now: float | None = None) -> int:
         """Make what is known of each sample equal to what the platform said; returns the number of changes.
 
         Args:
             key: Project key.
             answers: (sample id, all its annotations); an annotation that is missing was deleted.
+            now: Seconds since the epoch, None = the clock's.
         """
+        at = time.time() if now is None else now
         changes = 0
         for part in chunks(answers, 100):
             with transaction(self._engine, write=True) as connection:
-                changes += self._record_part(connection, key, part)
+                changes += self._record_part(connection, key, part, at)
         return changes
 
-    def _record_part(self, connection: sa.Connection, key: str, part: Sequence[tuple[str, list[Annotation]]]) -> int:
+    def _record_part(
+        self, connection: sa.Connection, key: str, part: Sequence[tuple[str, list[Annotation]]], at: float
+    ) -> int:
         ids = [s for s, _ in part]
         current = sa.select(annotation).where(
             annotation.c.project == key, annotation.c.sample.in_(ids), annotation.c.until.is_(None)
@@ -67,17 +71,17 @@ class Labels:
         revision = connection.scalar(sa.select(project.c.revision).where(project.c.key == key)) or 0
         gone: list[int] = []
         fresh: list[dict[str, Any]] = []
-        for sample_id, annotations in part:
-            wanted = {(a.id, a.updated.timestamp()): a for a in annotations}
+        for sample_id, answers_now in part:
+            wanted = {(a.id, a.updated.timestamp()): a for a in answers_now}
             gone += [r["id"] for k, r in known[sample_id].items() if k not in wanted]
             fresh += [
                 {"project": key, "external": k[0], "sample": sample_id, "updated": k[1], "body": _body(a),
-                 "since": revision + 1, "until": None, "recorded": time.time()}
+                 "since": revision + 1, "until": None, "recorded": at}
                 for k, a in wanted.items() if k not in known[sample_id]
             ]  # fmt: skip
-            answers = sum(not a.skipped for a in annotations)
+            answers = sum(not a.skipped for a in answers_now)
             where = (sample.c.project == key) & (sample.c.external == sample_id)
-            connection.execute(sa.update(sample).where(where).values(answers=answers, skips=len(annotations) - answers))
+            connection.execute(sa.update(sample).where(where).values(answers=answers, skips=len(answers_now) - answers))
         if gone:
             connection.execute(sa.update(annotation).where(annotation.c.id.in_(gone)).values(until=revision + 1))
         if fresh:

@@ -94,5 +94,5 @@ class Predictions:
         with transaction(self._engine, write=False) as connection:
             for part in chunks(list(images), 500):
                 query = sa.select(descriptor.c.image, descriptor.c.body).where(descriptor.c.image.in_(part))
-                found |= {image: body for image, body in connection.execute(query)}
+                found |= dict(connection.execute(query).all())
         return found

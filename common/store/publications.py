@@ -16,9 +16,13 @@ from common.store.schema import project, publication, queue, sample
 
 @dataclass(frozen=True)
 class PublicationRow:
-    """One order; ``state`` is 'building', 'sending', 'active', 'retired', 'failed' or 'gone'.
+    """One order and what of it is on the platform.
 
-    ``sent`` counts places passed, ``rows`` the rows the platform confirmed, ``in_flight`` rows of a call not answered yet.
+    Attributes:
+        state: 'building', 'sending', 'active', 'retired', 'failed' or 'gone' (no row is left there).
+        sent: Places passed.
+        rows: Rows the platform confirmed.
+        in_flight: Rows of a call that was not answered yet.
     """
 
     id: int
@@ -171,7 +175,7 @@ class Publications:
         with transaction(self._engine, write=False) as connection:
             for part in chunks(list(samples), 500):
                 where = (queue.c.publication == publication_id) & queue.c.sample.in_(part)
-                found |= {s: p for s, p in connection.execute(sa.select(queue.c.sample, queue.c.place).where(where))}
+                found |= dict(connection.execute(sa.select(queue.c.sample, queue.c.place).where(where)).all())
         return found
 
     def answered_in(self, row: PublicationRow, first: int) -> int:

@@ -14,7 +14,7 @@ from common.store.schema import checkpoint, project, round_
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round; ``state`` is 'running', 'done', 'failed' or 'cancelled'; ``labels`` = labelled samples it trains on."""
+    """One round: 'running', 'done', 'failed' or 'cancelled'; ``labels`` = labelled samples it trains on."""
 
     id: int
     project: str
@@ -59,9 +59,21 @@ class Rounds:
             if connection.scalar(running) is not None:
                 return None
             last = connection.scalar(sa.select(sa.func.max(round_.c.number)).where(round_.c.project == key)) or 0
-            values: dict[str, Any] = {"project": key, "number": last + 1, "state": "running", "revision": revision, "labels": labels,
-                      "reason": reason, "folder": f"{folder}/{last + 1}", "token": token, "attempts": 0, "progress": {},
-                      "message": "", "started": time.time(), "ended": None}  # fmt: skip
+            values: dict[str, Any] = {
+                "project": key,
+                "number": last + 1,
+                "state": "running",
+                "revision": revision,
+                "labels": labels,
+                "reason": reason,
+                "folder": f"{folder}/{last + 1}",
+                "token": token,
+                "attempts": 0,
+                "progress": {},
+                "message": "",
+                "started": time.time(),
+                "ended": None,
+            }
             connection.execute(sa.insert(round_), values)
             connection.execute(sa.update(project).where(project.c.key == key).values(training_asked=None))
         return self.running(key)

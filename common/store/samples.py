@@ -72,7 +72,7 @@ class Samples:
         """Make the stored list equal to the platform's.
 
         Returns:
-            Platform ids of (new samples, samples that went, samples whose number of answers or skips is not as recorded).
+            Platform ids of (new samples, samples that went, samples whose answers or skips are not as recorded).
         """
         listed = {r.id: r for r in remote}
         query = sa.select(sample.c.external, sample.c.uri, sample.c.answers, sample.c.skips, sample.c.gone).where(
@@ -155,7 +155,7 @@ class Samples:
             return [SampleRow(**r) for r in connection.execute(query).mappings()]
 
     def fetched(self, project: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Record fetch results: dicts of id, sha256, width, height, problem."""
+        """Record fetch results: dicts of id, sha256, width, height, problem and, where it is not now, tried."""
         now = time.time()
         statement = (
             sa.update(sample)
@@ -165,19 +165,12 @@ class Samples:
                 width=sa.bindparam("new_width"),
                 height=sa.bindparam("new_height"),
                 problem=sa.bindparam("new_problem"),
-                tried=now,
+                tried=sa.bindparam("new_tried"),
             )
         )
-        renamed = [
-            {
-                "row_id": r["id"],
-                "new_sha": r["sha256"],
-                "new_width": r["width"],
-                "new_height": r["height"],
-                "new_problem": r["problem"],
-            }
-            for r in rows
-        ]
+        names = {"id": "row_id", "sha256": "new_sha", "width": "new_width", "height": "new_height"}
+        names |= {"problem": "new_problem", "tried": "new_tried"}
+        renamed = [{names[k]: v for k, v in {"tried": now, **r}.items()} for r in rows]
         for part in chunks(renamed, 500):
             with transaction(self._engine, write=True) as connection:
                 connection.execute(statement, part)

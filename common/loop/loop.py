@@ -1,0 +1,157 @@
+"""One project, one step at a time: compare what is with what should be, do the next thing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from common.domain import Event
+from common.errors import (
+    AccessDeniedError,
+    ChangedByPersonError,
+    HardfirstError,
+    ProjectGoneError,
+    UnsupportedProjectError,
+)
+from common.loop.ordering import order_step
+from common.loop.publishing import publish_step, retire_step
+from common.loop.reading import compare, follow_hints
+from common.loop.scoring import fetch_some
+from common.loop.tools import Tools
+from common.loop.training import train_step
+from common.ports import Platform
+from common.store.projects import ProjectRow
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 60.0
+"""Old rows are deleted only when nobody has labelled for this long: a deletion makes submits wait."""
+
+STOPPING = (AccessDeniedError, ChangedByPersonError, UnsupportedProjectError)
+
+
+class ActiveLearningLoop:
+    """Label until the budget is spent, train, query again."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self._platforms: dict[str, Platform] = {}
+
+    def record(self, event: Event) -> None:
+        """Take a hint; returns when it is on the disk."""
+        self.tools.store.inbox.add(event)
+
+    def step(self, key: str) -> bool:
+        """Do the next thing for one project; returns whether there was something, False = wait for events."""
+        row = self.tools.store.projects.get(key)
+        if row is None:
+            return False
+        if row.state == "archived":
+            return self._leave(row)
+        if row.retry_at is not None and self.tools.clock() < row.retry_at:
+            return train_step(self.tools, row) if row.state == "active" else False
+        try:
+            moved = self._step(row)
+        except HardfirstError as error:
+            self._trouble(row, error)
+            return False
+        if row.retry_at is not None:
+            self.tools.store.projects.update(key, retry_at=None, reason="")
+        return moved
+
+    def _trouble(self, row: ProjectRow, error: HardfirstError) -> None:
+        self._platforms.pop(row.key, None)
+        if isinstance(error, ProjectGoneError):
+            self._archive(row, str(error))
+        elif isinstance(error, STOPPING):
+            self._stop(row, str(error))
+        else:
+            self._later(row, error)
+
+    def _step(self, row: ProjectRow) -> bool:
+        platform = self._platform(row)
+        if row.state == "asked":
+            return self._connect(row, platform)
+        if row.state == "stopped":
+            return self._try_again(row, platform)
+        moved = train_step(self.tools, row)
+        moved |= follow_hints(self.tools, row, platform)
+        moved |= self._compare_if_due(row, platform)
+        row = self._fresh(row)
+        moved |= publish_step(self.tools, row, platform)
+        moved |= bool(fetch_some(self.tools, row, platform)) or order_step(self.tools, self._fresh(row))
+        return moved or self._retire_if_quiet(row, platform)
+
+    def _platform(self, row: ProjectRow) -> Platform:
+        if row.key not in self._platforms:
+            self._platforms[row.key] = self.tools.open(row)
+        return self._platforms[row.key]
+
+    def _fresh(self, row: ProjectRow) -> ProjectRow:
+        return self.tools.store.projects.get(row.key) or row
+
+    def _connect(self, row: ProjectRow, platform: Platform) -> bool:
+        """A person added us on the platform: do what ``hardfirst connect`` does."""
+        spec = platform.spec()
+        for change in platform.connect(dry_run=False, replace=False):
+            self.tools.store.journal.write(row.key, str(change))
+        self.tools.store.projects.update(row.key, state="active", reason="", spec=spec, retry_at=None)
+        return True
+
+    def _compare_if_due(self, row: ProjectRow, platform: Platform) -> bool:
+        if row.reconciled is not None and self.tools.clock() - row.reconciled < self.tools.settings.reconcile_s:
+            return False
+        self._check_drift(row, platform)
+        compare(self.tools, row, platform)
+        return True
+
+    def _check_drift(self, row: ProjectRow, platform: Platform) -> None:
+        version = self.tools.store.publications.get(row.publication).version if row.publication else None
+        for found in platform.drift(version):
+            if not found.healed:
+                raise ChangedByPersonError(f"{found.what}: {found.fix}")
+            self.tools.store.journal.write(row.key, f"healed: {found.what}", "warning")
+
+    def _try_again(self, row: ProjectRow, platform: Platform) -> bool:
+        """Stopped for a reason that may have gone away."""
+        self._check_drift(row, platform)
+        spec = platform.spec()
+        self.tools.store.projects.update(row.key, state="active", reason="", spec=spec, reconciled=None, retry_at=None)
+        self.tools.store.journal.write(row.key, "what had stopped the project is gone; it goes on")
+        return True
+
+    def _retire_if_quiet(self, row: ProjectRow, platform: Platform) -> bool:
+        last = self.tools.store.labels.last_recorded(row.key, row.first_read or 0.0)
+        if last is not None and self.tools.clock() - last < QUIET_S:
+            return False
+        return retire_step(self.tools, row, platform)
+
+    def _leave(self, row: ProjectRow) -> bool:
+        """Disconnected by a person meanwhile: its training ends, nothing else happens."""
+        self._platforms.pop(row.key, None)
+        newest = self.tools.store.rounds.newest(row.key)
+        if newest is not None and newest.state == "cancelled":
+            self.tools.trainer.cancel(Path(newest.folder))
+        return False
+
+    def _archive(self, row: ProjectRow, why: str) -> None:
+        running = self.tools.store.rounds.running(row.key)
+        if running is not None:
+            self.tools.trainer.cancel(Path(running.folder))
+            self.tools.store.rounds.end(running.id, "cancelled", "the project is gone")
+        self.tools.store.projects.update(row.key, state="archived", reason=why)
+        self.tools.store.journal.write(row.key, f"archived: {why}", "warning")
+
+    def _stop(self, row: ProjectRow, why: str) -> None:
+        again = self.tools.clock() + self.tools.settings.reconcile_s
+        state = row.state if row.state == "asked" else "stopped"
+        self.tools.store.projects.update(row.key, state=state, reason=why, retry_at=again)
+        self.tools.store.journal.write(row.key, f"stopped: {why}", "error")
+
+    def _later(self, row: ProjectRow, error: HardfirstError) -> None:
+        """Try again soon, later each time, at most as late as a comparison."""
+        past = max(0.0, (row.retry_at or 0.0) - (row.reconciled or 0.0))
+        wait = min(max(2.0, min(past, 60.0) * 2), self.tools.settings.reconcile_s)
+        self.tools.store.projects.update(row.key, reason=str(error), retry_at=self.tools.clock() + wait)
+        self.tools.store.journal.write(row.key, str(error), "error")
+        log.warning("%s: %s", row.key, error)

@@ -1,0 +1,113 @@
+"""Reading a platform: a hint says where to look, the fetch is the truth, the comparison finds what hints missed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from common.consensus import training_label
+from common.domain import Annotation, Label
+from common.loop.tools import Tools
+from common.ports import Platform
+from common.store.projects import ProjectRow
+
+OVERLAP_S = 5.0
+"""Labels changed this long before the watermark are read once more: writes that were under way are not missed."""
+
+PATIENCE = 20
+"""A comparison that took t seconds is not repeated for PATIENCE * t, so that large projects are not worn out."""
+
+log = logging.getLogger(__name__)
+
+
+def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
+    """Act on the events that came in; returns whether there were any."""
+    hints = tools.store.inbox.pending(row.platform, row.external)
+    if not hints:
+        return False
+    events = [h.event for h in hints]
+    if any(e.kind == "train" for e in events):
+        tools.store.projects.update(row.key, training_asked=tools.clock())
+    if any(e.kind == "samples" for e in events):
+        read_samples(tools, row, platform)
+    label_events = [e for e in events if e.kind == "labels"]
+    named = {s for e in label_events for s in e.samples}
+    named |= set(tools.store.labels.samples_of(row.key, [a for e in label_events for a in e.annotations]))
+    if named:
+        _record(tools, row, platform, samples=sorted(named))
+    if any(not e.samples and not e.annotations for e in label_events):
+        _record(tools, row, platform, since=row.watermark)
+    tools.store.inbox.done([h.id for h in hints])
+    return True
+
+
+def compare(tools: Tools, row: ProjectRow, platform: Platform) -> None:
+    """Make everything we know equal to what the platform says: project, samples, labels."""
+    started = time.monotonic()
+    spec = platform.spec()
+    if spec != row.spec:
+        _tell_class_changes(tools, row, row.spec.names, spec.names)
+        tools.store.projects.update(row.key, spec=spec, order_asked=tools.clock() if row.publication else None)
+    moved = read_samples(tools, row, platform)
+    _record(tools, row, platform, since=row.watermark)
+    if moved and row.watermark is not None:
+        _record(tools, row, platform, samples=moved)
+    took = time.monotonic() - started
+    now = tools.clock()
+    first = {} if row.first_read else {"first_read": now}
+    tools.store.projects.update(row.key, reconciled=now + PATIENCE * took, **first)
+
+
+def read_samples(tools: Tools, row: ProjectRow, platform: Platform) -> list[str]:
+    """Read the platform's list of samples; returns those whose number of answers is not as recorded."""
+    new, lost, moved = tools.store.samples.replace(row.key, platform.samples())
+    if new or lost:
+        tools.store.journal.write(row.key, f"{len(new)} new images, {len(lost)} removed")
+        if row.publication is not None and new:
+            tools.store.projects.update(row.key, order_asked=tools.clock())
+    return moved
+
+
+def labels_at(tools: Tools, row: ProjectRow, revision: int | None = None) -> dict[str, Label]:
+    """Sample id -> the label that trains, as of a revision (None = now)."""
+    key = (row.key, row.revision if revision is None else revision)
+    if key not in tools.labels:
+        trust = tools.settings.trust_converted
+        agreed = {s: training_label(a, trust_converted=trust) for s, a in tools.store.labels.at(*key).items()}
+        for stale in [k for k in tools.labels if k[0] == row.key][:-3]:
+            del tools.labels[stale]
+        tools.labels[key] = {s: label for s, label in agreed.items() if label is not None}
+    return tools.labels[key]
+
+
+def _record(
+    tools: Tools, row: ProjectRow, platform: Platform, *, since: float | None = None, samples: list[str] | None = None
+) -> None:
+    """Fetch and record, sample by sample as they come, so that a long first reading survives a crash."""
+    moment = None if since is None else datetime.fromtimestamp(since - OVERLAP_S, UTC)
+    found = platform.annotations(samples=samples) if samples is not None else platform.annotations(since=moment)
+    latest = row.watermark or 0.0
+    batch: list[tuple[str, list[Annotation]]] = []
+    changes = 0
+    for sample, answers in found:
+        batch.append((sample, answers))
+        latest = max([latest, *(a.updated.timestamp() for a in answers)])
+        if len(batch) == 100:
+            changes += tools.store.labels.record(row.key, batch, tools.clock())
+            batch = []
+    changes += tools.store.labels.record(row.key, batch, tools.clock())
+    if samples is None:
+        tools.store.projects.update(row.key, watermark=latest)
+    if changes:
+        log.info("%s: %d label changes", row.key, changes)
+
+
+def _tell_class_changes(tools: Tools, row: ProjectRow, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    added = [n for n in after if n not in before]
+    removed = [n for n in before if n not in after]
+    if before and added:
+        tools.store.journal.write(row.key, f"classes added: {', '.join(added)}")
+    if removed:
+        text = f"classes renamed or removed: {', '.join(removed)}; their boxes no longer train, nothing was deleted"
+        tools.store.journal.write(row.key, text, "warning")

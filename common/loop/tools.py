@@ -1,0 +1,43 @@
+"""What every step of the loop works with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.config import Settings
+from common.domain import Label
+from common.media import MediaLibrary
+from common.ports import Model, Models, Platform, Trainer
+from common.store import Store
+from common.store.projects import ProjectRow
+
+OpenPlatform = Callable[[ProjectRow], Platform]
+
+
+@dataclass
+class Tools:
+    """Handed from step to step; holds no state that must survive."""
+
+    store: Store
+    settings: Settings
+    media: MediaLibrary
+    models: Models
+    trainer: Trainer
+    open: OpenPlatform
+    clock: Callable[[], float] = time.time
+    labels: dict[tuple[str, int], dict[str, Label]] = field(default_factory=dict)
+    """Agreed labels by (project, revision): agreeing on them again at every step would cost."""
+
+    def serving(self, row: ProjectRow) -> tuple[Model, int]:
+        """(the model that serves a project, the round that made it; 0 = the one it started from)."""
+        return self.model_of(row, row.checkpoint)
+
+    def model_of(self, row: ProjectRow, checkpoint: int | None) -> tuple[Model, int]:
+        """(model, round) of one checkpoint of a project; None = what it started from."""
+        if checkpoint is None:
+            return self.models.base(row.spec.model_path), 0
+        c = self.store.rounds.checkpoint(checkpoint)
+        return Model(Path(c.path), c.sha256, tuple(c.names)), c.round

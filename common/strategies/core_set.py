@@ -1,0 +1,80 @@
+"""Greedy k-center from the labelled set (Sener and Savarese, ICLR 2018, algorithm 1): farthest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.domain import Floats, Ints
+from common.strategies.farthest_first import FARTHEST, Points, farthest_first
+from common.strategies.plain import by_score
+from common.strategies.pool import Draft, Pool, Values
+
+
+@dataclass(frozen=True)
+class Options:
+    """How far the greedy order goes.
+
+    Attributes:
+        greedy_limit: Places ordered greedily; the rest follows by falling distance to all of them.
+    """
+
+    greedy_limit: int = 10_000
+
+
+def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
+    """Farthest first over L2-normed embeddings, nothing else done to them; lowest row on ties.
+
+    Without a labelled sample the first pick is the generator's. Rows that are not finite or have no length count
+    as one place, 1 away from all others. Utility: half the distance at the pick, in [0, 1].
+    """
+    points, rows = Points(pool.embeddings), pool.candidates
+    start, anchors = _start(pool, rows, rng)
+    count = max(0, min(budget, options.greedy_limit, len(rows)) - len(start))
+    open_rows = rows[~np.isin(rows, start)]
+    everything = len(open_rows) == len(pool)
+    found = farthest_first(points, count, candidates=None if everything else open_rows, anchors=anchors)
+    utility = np.zeros(len(pool))
+    utility[start] = 1.0
+    utility[found.order] = found.distance / 2
+    order = np.concatenate([start, found.order])
+    if budget > len(order) and len(order) < len(rows):
+        order = np.concatenate([order, _rest(points, rows, order, anchors, utility)])
+    return Draft(order, np.clip(utility, 0, 1), lambda asked: _parts(pool, asked, utility))
+
+
+def _start(pool: Pool, rows: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """(picks made by chance, what is covered at the start)."""
+    labelled = pool.labelled_rows
+    if len(labelled) or len(rows) == 0:
+        return np.zeros(0, np.int64), labelled
+    first = rows[rng.integers(len(rows), size=1)]
+    return first, first
+
+
+def _rest(points: Points, rows: Ints, order: Ints, anchors: Ints, utility: Values) -> Ints:
+    """Candidates beyond the greedy part, by falling distance to everything before; notes their utility."""
+    left = rows[~np.isin(rows, order)]
+    near: Floats = np.full(len(left), FARTHEST, np.float32)
+    for covered in (anchors, order):
+        for start in range(0, len(covered), 2048):
+            near = points.closest(left, points.take(covered[start : start + 2048]), near)
+    utility[left] = np.sqrt(near) / 2
+    score = np.zeros(len(utility))
+    score[left] = near
+    return by_score(left, score)
+
+
+def _parts(pool: Pool, rows: Ints, utility: Values) -> list[dict[str, Any]]:
+    out = []
+    for row in rows.tolist():
+        distance = round(2 * float(utility[row]), 4)
+        reason = f"{distance:.2f} away from the nearest labelled or earlier image"
+        if pool.in_slice[row]:
+            reason = "random slice, drawn by chance to measure against"
+        if not pool.readable[row]:
+            reason = "the image cannot be read"
+        out.append({"distance": distance, "random_slice": bool(pool.in_slice[row]), "reason": reason})
+    return out

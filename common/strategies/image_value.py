@@ -1,0 +1,121 @@
+"""What an image is worth and what it costs: steps 2 to 4 of hybrid, and the utility the plain strategies use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.acquisition import PER_IMAGE, image_utility, instance_utility
+from common.acquisition.aggregate import doubt_entropy, top_m
+from common.acquisition.difficulty import class_weights
+from common.domain import Floats
+from common.strategies.pool import Pool, Values, quantiles
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which terms make up the value of an image.
+
+    Attributes:
+        acquisition: Name of the acquisition function of one instance.
+        flip: Step 2: instances that move under a flip count up to half more, where a mirrored view was measured.
+        class_weights: Step 3: hard and rare classes weigh more.
+        top: Step 4: instances summed per image.
+        nms: Step 4: boxes of one class with more overlap than this count once; 1 = every box counts.
+        doubt: Step 4: add the doubt of the best score below the floor.
+        empty_factor: Step 4, eta: weight of that doubt for images without a box.
+        kappa: Step 4: 0 for a budget in images, 1 for one in hours.
+    """
+
+    acquisition: str = "entropy"
+    flip: bool = True
+    class_weights: bool = True
+    top: int = 10
+    nms: float = 0.5
+    doubt: bool = True
+    empty_factor: float = 3.0
+    kappa: float = 0.0
+
+
+def instances(pool: Pool, terms: Terms) -> Values:
+    """u_k = h_k * (1 + .5 (1 - IoU_flip)): shape (m,), in [0, 1.5]."""
+    d = pool.detections
+    utility = instance_utility(terms.acquisition, d)
+    if not terms.flip or d.flip_iou is None:
+        return utility
+    return utility * (1 + 0.5 * (1 - np.clip(d.flip_iou, 0, 1).astype(np.float64)))
+
+
+def image_value(pool: Pool, terms: Terms) -> Values:
+    """V / cost^kappa: shape (n,), 0 or more.
+
+    V = sum of the top w_c u_k after entropy-NMS + eta * median(w) * D, D the doubt below the floor in bits.
+    Utilities from elsewhere, and acquisition functions of whole images, stand for V as they are.
+    """
+    if pool.utility is not None:
+        value = pool.utility - pool.utility.min(initial=0)
+    elif terms.acquisition in PER_IMAGE:
+        value = image_utility(pool.detections, terms.acquisition)
+    else:
+        value = _summed(pool, terms)
+    if terms.kappa:
+        return np.asarray(value / expected_seconds(pool) ** terms.kappa, np.float64)
+    return value
+
+
+def _summed(pool: Pool, terms: Terms) -> Values:
+    d = pool.detections
+    weights = class_weights(pool.label_counts, pool.quality if terms.class_weights else None)
+    each = instances(pool, terms)
+    if len(weights):
+        each = each * weights[d.label]
+    value = top_m(each, d, np.zeros(len(d)), terms.top, terms.nms)
+    if terms.doubt:
+        middle = float(np.median(weights)) if len(weights) else 1.0
+        value += np.where(d.counts == 0, terms.empty_factor, 1.0) * middle * doubt_entropy(d)
+    return value
+
+
+def expected_seconds(pool: Pool) -> Values:
+    """t_img + t_box * expected boxes, the sum of confidences: shape (n,), positive."""
+    return pool.image_seconds + pool.box_seconds * pool.detections.total(pool.detections.confidence)
+
+
+def ranked(pool: Pool, value: Values) -> Values:
+    """Rank quantile of ``value`` among the unlabelled readable samples: shape (n,), in (0, 1), 0 for the others."""
+    rows = np.flatnonzero(pool.readable & ~pool.labelled)
+    out = np.zeros(len(pool))
+    out[rows] = quantiles(value[rows])
+    return out
+
+
+def plain_utility(pool: Pool, acquisition: str, aggregation: str) -> Values:
+    """Utility by two names, or the one from elsewhere, in [0, 1]: shape (n,).
+
+    Sums are divided by their greatest value; utilities from elsewhere are min-max scaled.
+    """
+    if pool.utility is not None:
+        return min_max(pool.utility)
+    value = image_utility(pool.detections, acquisition, aggregation)
+    return value / max(1.0, float(value.max(initial=0)))
+
+
+def min_max(values: Values) -> Values:
+    """To [0, 1]; all equal = 0."""
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    return (values - low) / (high - low) if high > low else np.zeros(len(values))
+
+
+def presence(pool: Pool) -> Floats:
+    """Shape (n, C), in [0, 1]: the best score of each class in each image."""
+    return pool.detections.greatest(pool.detections.scores).astype(np.float32)
+
+
+def amounts(pool: Pool) -> Floats:
+    """Shape (n, C): expected boxes per predicted class, the sum of confidences."""
+    d = pool.detections
+    out = np.zeros((len(d), d.scores.shape[1]), np.float32)
+    if out.size:
+        np.add.at(out, (d.image, d.label), d.confidence)
+    return out

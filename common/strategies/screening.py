@@ -1,0 +1,177 @@
+"""What must not take part in a race: near-duplicates of what is there, and images unlike all others.
+
+Also the features every strategy shares: standardised directions, and typicality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.domain import Floats, Ints
+from common.strategies.farthest_first import Points
+from common.strategies.pool import Mask, Pool, Values
+
+_TILE = 1 << 23
+
+
+def directions(embeddings: NDArray[Any], use: Mask) -> Points:
+    """Embeddings z-scored over the pool and L2-normed: shape (n, D), float32.
+
+    Args:
+        embeddings: Shape (n, D), raw.
+        use: Shape (n,), rows the mean and the deviation are taken over; the others have no direction,
+            nor has a row that is not finite. A column that hardly varies is left out.
+    """
+    out = np.zeros(embeddings.shape, np.float32)
+    step = max(1, _TILE // max(1, embeddings.shape[1]))
+    parts = [slice(i, i + step) for i in range(0, len(out), step)]
+    for part in parts:
+        out[part] = embeddings[part]
+    good = use & np.isfinite(out.sum(axis=1, dtype=np.float64)) & (np.abs(out).max(axis=1, initial=0) < 1e15)
+    out[~good] = 0
+    count = max(1, int(good.sum()))
+    mean = out.sum(axis=0, dtype=np.float64) / count
+    square = sum((((out[p] - mean) * good[p, None]) ** 2).sum(axis=0) for p in parts) if parts else np.zeros_like(mean)
+    spread = np.sqrt(square / count)
+    varies = spread > 1e-6 * max(1e-12, float(np.abs(mean).max(initial=0)), float(spread.max(initial=0)))
+    scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies)
+    for part in parts:
+        block = ((out[part] - mean) * scale).astype(np.float32)
+        block[~good[part]] = 0
+        length = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
+        out[part] = np.divide(block, length, out=np.zeros_like(block), where=length > 1e-6)
+    return Points(out)
+
+
+def typicality(points: Points, rows: Ints, references: Ints, neighbours: int = 20) -> Floats:
+    """Mean cosine similarity to the nearest ``neighbours`` references, itself left out.
+
+    After Hacohen et al., ICML 2022 (TypiClust, section 3), with cosine similarity for inverse distance.
+
+    Args:
+        points: N rows.
+        rows: Shape (k,), the rows asked about.
+        references: Shape (r,), the rows compared with.
+        neighbours: At most as many as there are references are used.
+
+    Returns:
+        Shape (k,), in [-1, 1], higher = more typical; 0 with nothing to compare with.
+    """
+    out = np.zeros(len(rows), np.float32)
+    if len(references) < 2 or len(rows) == 0:
+        return out
+    theirs = points.take(references).T.copy()
+    place = np.full(len(points), -1, np.int64)
+    place[references] = np.arange(len(references))
+    step = max(1, _TILE // len(references))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        alike = points.take(some) @ theirs
+        own = np.flatnonzero(place[some] >= 0)
+        alike[own, place[some][own]] = -np.inf
+        count = min(neighbours, len(references) - 1)
+        out[start : start + step] = np.partition(alike, len(references) - count, axis=1)[:, -count:].mean(axis=1)
+    return np.clip(out, -1, 1)
+
+
+def sample(rows: Ints, most: int, rng: np.random.Generator) -> Ints:
+    """At most ``most`` of ``rows``, random, ascending."""
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def outliers(likeness: NDArray[Any], usable: Mask) -> Mask:
+    """Rows below median - 3 * 1.4826 * MAD of typicality, and rows without a direction where others have one.
+
+    Args:
+        likeness: Shape (k,), from ``typicality``.
+        usable: Shape (k,), whether the row has a direction.
+
+    Returns:
+        Shape (k,). Nothing when no row has a direction; nothing but such rows when the MAD is 0.
+    """
+    if not usable.any():
+        return np.zeros(len(usable), bool)
+    values = np.asarray(likeness, np.float64)
+    middle = np.median(values[usable])
+    mad = np.median(np.abs(values[usable] - middle))
+    low = values < middle - 3 * 1.4826 * mad if mad > 1e-9 else np.zeros(len(values), bool)
+    return low | ~usable
+
+
+def duplicates(group: Ints, candidates: Ints, labelled: Mask, value: Values) -> Mask:
+    """Candidates that wait for the end: every member of a group but the best, and all where one member is labelled.
+
+    Args:
+        group: Shape (n,), -1 = none.
+        candidates: Shape (k,), ascending.
+        labelled: Shape (n,).
+        value: Shape (n,), the better member is the one with the greater value, then the lower index.
+
+    Returns:
+        Shape (k,), True = deferred.
+    """
+    mine = group[candidates]
+    order = np.lexsort((candidates, -value[candidates], mine))
+    first = np.zeros(len(candidates), bool)
+    first[order] = np.diff(mine[order], prepend=-2) != 0
+    known = np.unique(group[labelled & (group >= 0)])
+    return (mine >= 0) & (~first | np.isin(mine, known))
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Candidates, and those among them that must wait.
+
+    Attributes:
+        points: Directions of all pool rows.
+        free: Shape (k,), ascending: candidates that race.
+        deferred: Near-duplicates.
+        outliers: Images unlike all others.
+        likeness: Shape (n,), typicality of unlabelled readable images, 0 elsewhere.
+    """
+
+    points: Points
+    free: Ints
+    deferred: Ints
+    outliers: Ints
+    likeness: Floats
+
+
+def screen(
+    pool: Pool,
+    value: Values,
+    rng: np.random.Generator,
+    *,
+    deduplicate: bool,
+    guard: bool,
+    references: int = 10_000,
+    neighbours: int = 20,
+) -> Screened:
+    """Steps 1 and 5 of hybrid, which every other strategy may borrow.
+
+    Args:
+        pool: The pool.
+        value: Shape (n,), chooses the one candidate per near-duplicate group.
+        rng: Draws the reference rows.
+        deduplicate: Step 1: one candidate per near-duplicate group.
+        guard: Step 5: hold outliers back.
+        references: Most reference rows.
+        neighbours: Of each candidate among them.
+    """
+    points = directions(pool.embeddings, pool.readable)
+    rows = pool.candidates
+    late = duplicates(pool.group, rows, pool.labelled, value) if deduplicate else np.zeros(len(rows), bool)
+    repeats = np.zeros(len(pool), bool)
+    repeats[rows[late]] = True
+    compared = np.flatnonzero(pool.readable & points.usable & ~repeats)
+    likeness = np.zeros(len(pool), np.float32)
+    asked = np.flatnonzero(pool.readable & ~pool.labelled)
+    likeness[asked] = typicality(points, asked, sample(compared, references, rng), neighbours)
+    odd = np.zeros(len(rows), bool)
+    if guard:
+        odd[~late] = outliers(likeness[rows[~late]], points.usable[rows[~late]])
+    return Screened(points, rows[~late & ~odd], rows[late], rows[odd & ~late], likeness)

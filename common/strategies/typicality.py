@@ -1,0 +1,87 @@
+"""TypiClust (Hacohen et al., ICML 2022): the densest image of each cluster, emptiest clusters first. For cold start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.domain import Ints
+from common.strategies.additive import clustered
+from common.strategies.farthest_first import Points
+from common.strategies.hybrid import block_size
+from common.strategies.plain import scored_parts
+from common.strategies.pool import Draft, Pool, Values
+from common.strategies.screening import directions, sample, typicality
+
+
+@dataclass(frozen=True)
+class Options:
+    """Clusters and neighbours.
+
+    Attributes:
+        min_new_labels: B = max(this, 10 % of the labelled set) stands for the budget in the number of clusters,
+            min(labelled + B, ``most_clusters``), whatever is asked, so that every prefix is the smaller answer.
+        most_clusters: See above.
+        neighbours: Of the typicality within a cluster.
+        references: Most members of a cluster that others are compared with.
+        small: Clusters with fewer members come after all others.
+    """
+
+    min_new_labels: int = 20
+    most_clusters: int = 500
+    neighbours: int = 20
+    references: int = 2000
+    small: int = 5
+
+    def __post_init__(self) -> None:
+        if min(self.min_new_labels, self.most_clusters, self.neighbours) < 1:
+            raise ValueError("min_new_labels, most_clusters and neighbours must be at least 1")
+
+
+def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
+    """Round after round one image per cluster: fewest labelled or chosen members first, then the larger cluster.
+
+    Images without a direction come last. Utility: typicality within the own cluster, from [-1, 1] to [0, 1].
+    """
+    del budget
+    points = directions(pool.embeddings, pool.readable)
+    rows = np.flatnonzero(points.usable & pool.readable)
+    label = np.full(len(pool), -1, np.int64)
+    seed = int(rng.integers(2**31))
+    if len(rows):
+        count = min(int(pool.labelled.sum()) + block_size(pool, options.min_new_labels), options.most_clusters)
+        label[rows] = clustered(points.take(rows), count, seed)[0]
+    dense = _density(points, rows, label, options, rng)
+    order = _turns(pool, label, dense, options.small)
+    utility = np.where(label >= 0, (1 + dense) / 2, 0)
+    return Draft(order, utility, lambda asked: scored_parts(pool, asked, utility, "typicality in its cluster"))
+
+
+def _density(points: Points, rows: Ints, label: Ints, options: Options, rng: np.random.Generator) -> Values:
+    out = np.zeros(len(points))
+    for members in np.split(rows[np.argsort(label[rows], kind="stable")], _cuts(label[rows])):
+        compared = sample(np.sort(members), options.references, rng)
+        out[members] = typicality(points, members, compared, options.neighbours)
+    return out
+
+
+def _cuts(label: Ints) -> Ints:
+    """Where a sorted copy of ``label`` changes."""
+    return np.flatnonzero(np.diff(np.sort(label))) + 1
+
+
+def _turns(pool: Pool, label: Ints, dense: Values, small: int) -> Ints:
+    """Candidates by (members labelled or chosen before, cluster size, density)."""
+    rows = pool.candidates
+    mine = label[rows]
+    known = np.bincount(label[pool.labelled & (label >= 0)], minlength=int(label.max(initial=0)) + 1)
+    size = np.bincount(label[label >= 0], minlength=len(known))
+    order = np.lexsort((rows, -dense[rows], mine))
+    turn = np.zeros(len(rows), np.int64)
+    starts = np.flatnonzero(np.diff(mine[order], prepend=-2))
+    turn[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    turn += known[np.maximum(mine, 0)]
+    late = np.where(mine < 0, 2, (size[np.maximum(mine, 0)] < small).astype(np.int64))
+    order: Ints = rows[np.lexsort((rows, -size[np.maximum(mine, 0)], turn, late))]
+    return order

@@ -1,0 +1,81 @@
+"""The model folder, through ultralytics: the ``Models`` and ``Trainer`` ports."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.config import Settings
+from common.errors import ModelError
+from common.ports import Detector, JobRunner, Model, TrainingProgress, TrainingSample, TrainingSpec
+from common.yolo import offline, weights
+from common.yolo.dataset import read_manifest, write_dataset
+
+
+class YoloModels:
+    """Weights by name or path, checked once, and one resident detector."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bases: dict[str, Model] = {}
+        self._resident: tuple[str, Detector] | None = None
+        self._lock = threading.Lock()
+        offline.prepare(settings.folder)
+
+    def base(self, model_path: str) -> Model:
+        """See ``common.ports.Models.base``."""
+        with self._lock:
+            if model_path not in self._bases:
+                self._bases[model_path] = self._find(model_path)
+            return self._bases[model_path]
+
+    def _find(self, model_path: str) -> Model:
+        root = self._settings.models
+        name = str(weights.inside(root, model_path)) if model_path else self._settings.model
+        found = weights.resolve(name, root)
+        if found.kind != "checkpoint":
+            return Model(found.path, found.sha256, (), usable=False, reason=found.reason)
+        return Model(found.path, found.sha256, weights.class_names(found.path))
+
+    def install(self, trained: Path) -> Model:
+        """See ``common.ports.Models.install``."""
+        path, sha = weights.install(trained, self._settings.models)
+        return Model(path, sha, weights.class_names(path))
+
+    def detector(self, model: Model) -> Detector:
+        """See ``common.ports.Models.detector``."""
+        if not model.usable:
+            raise ModelError(model.reason)
+        if self._resident is None or self._resident[0] != model.sha256:
+            from common.yolo.detector import YoloDetector
+
+            self._resident = None  # the old one's memory first
+            detector = YoloDetector(model.path, imgsz=self._settings.imgsz, device=self._settings.device)
+            self._resident = (model.sha256, detector)
+        return self._resident[1]
+
+
+class YoloTrainer:
+    """A data set of symlinks, then a job."""
+
+    def __init__(self, runner: JobRunner) -> None:
+        self._runner = runner
+
+    def start(self, spec: TrainingSpec, samples: Sequence[TrainingSample]) -> list[str]:
+        """See ``common.ports.Trainer.start``."""
+        write_dataset(spec.folder, samples, [], spec.classes)
+        self._runner.start(spec)
+        return list(read_manifest(spec.folder).reports)
+
+    def poll(self, folder: Path) -> TrainingProgress:
+        """See ``common.ports.Trainer.poll``."""
+        return self._runner.poll(folder)
+
+    def cancel(self, folder: Path) -> None:
+        """See ``common.ports.Trainer.cancel``."""
+        self._runner.cancel(folder)
+
+    def close(self) -> None:
+        """See ``common.ports.Trainer.close``."""
+        self._runner.close()

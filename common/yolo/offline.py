@@ -1,0 +1,149 @@
+"""What must hold before ultralytics is imported: no network, no installs, no foreign pickles, a folder of its own.
+
+The only place that sets its environment variables and that imports it for the first time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from common.errors import ModelError, SettingError
+from common.yolo import files
+
+FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
+_SENDING = (
+    "sync",
+    "clearml",
+    "comet",
+    "dvc",
+    "mlflow",
+    "raytune",
+    "tensorboard",
+    "wandb",
+    "vscode_msg",
+    "openvino_msg",
+)
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+_OLDEST_TORCH = (2, 6)
+
+
+def _variables(home: Path) -> dict[str, str]:
+    return {
+        "YOLO_OFFLINE": "1",
+        "YOLO_AUTOINSTALL": "0",
+        "ULTRALYTICS_SAFE_LOAD": "1",
+        "YOLO_CONFIG_DIR": str(home / "ultralytics"),
+        "YOLO_VERBOSE": "0",
+    }
+
+
+def prepare(home: Path) -> None:
+    """Set the environment of this process and put the fonts where ultralytics would otherwise download them.
+
+    Call it before anything imports ultralytics; calling it again is harmless. Thread counts of this process stay.
+    """
+    home = home.expanduser().resolve()
+    os.environ.update(_variables(home))
+    os.environ.pop("ULTRALYTICS_API_KEY", None)
+    _seed_fonts(home / "ultralytics" / "Ultralytics")
+
+
+def child_env(home: Path, threads: int) -> dict[str, str]:
+    """Environment of a child process that trains or evaluates with ``threads`` CPU threads (0 = all but one)."""
+    env = {k: v for k, v in os.environ.items() if k != "ULTRALYTICS_API_KEY"}
+    env |= _variables(home.expanduser().resolve())
+    return env | dict.fromkeys(_THREADS, str(threads or max(1, cores() - 1)))
+
+
+def cores() -> int:
+    """CPU cores this process may use: its affinity, and on Linux its control group's quota; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no quota: other systems have no such file, and an unlimited group says "max"
+    return max(1, allowed)
+
+
+def load() -> Any:
+    """Import torch and ultralytics, checked, and return the package ``ultralytics``.
+
+    Raises:
+        ModelError: ``prepare`` was not called first, or torch is too old to load weights safely.
+    """
+    if any(os.environ.get(k) != "1" for k in ("YOLO_OFFLINE", "ULTRALYTICS_SAFE_LOAD")):
+        raise ModelError("ultralytics must not be imported before common.yolo.offline.prepare(home) has run")
+    # torch first: its OpenMP reads OMP_NUM_THREADS once, and ultralytics overwrites the variable for everybody.
+    before = {name: os.environ.get(name) for name in _THREADS}
+    _check_torch()
+    ultralytics = importlib.import_module("ultralytics")
+    _restore(before)
+    utils = importlib.import_module("ultralytics.utils")
+    if not utils.SAFE_LOAD or utils.ONLINE:
+        raise ModelError("ultralytics was imported before common.yolo.offline.prepare(home): restart the process")
+    noisy = {name: False for name in _SENDING if utils.SETTINGS.get(name)}
+    if noisy:
+        utils.SETTINGS.update(noisy)
+    return ultralytics
+
+
+def device(name: str) -> Any:
+    """The ``torch.device`` for 'auto' (CUDA, MPS, CPU in this order), 'cpu', 'mps', '0'; of '0,1' the first.
+
+    Raises:
+        SettingError: A device this machine does not have.
+    """
+    load()
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    wanted = name.strip().lower().split(",")[0].strip()
+    if wanted == "auto":
+        wanted = "0" if count else "mps" if mps else "cpu"
+    if wanted == "cpu" or (wanted == "mps" and mps):
+        return torch.device(wanted)
+    number = wanted.removeprefix("cuda:")
+    if number.isdigit() and int(number) < count:
+        return torch.device(f"cuda:{number}")
+    allowed = ["auto", "cpu", *(["mps"] if mps else []), *map(str, range(count))]
+    raise SettingError(f"HARDFIRST_DEVICE is {name!r}, but this machine has {', '.join(allowed)}")
+
+
+def _restore(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _check_torch() -> None:
+    import torch
+
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < _OLDEST_TORCH:
+        raise ModelError(
+            f"torch {torch.__version__} cannot load weights safely; hardfirst needs 2.6 or newer: upgrade torch"
+        )
+
+
+def _seed_fonts(folder: Path) -> None:
+    missing = [name for name in FONTS if not (folder / name).exists()]
+    source = _any_font() if missing else None
+    for name in missing if source else ():
+        files.copy(source, folder / name)  # type: ignore[arg-type]
+
+
+def _any_font() -> Path | None:
+    """A TrueType font that comes with matplotlib, which ultralytics needs anyway; found without importing it."""
+    spec = importlib.util.find_spec("matplotlib")
+    roots = list(spec.submodule_search_locations or ()) if spec else [p for p in sys.path if "matplotlib" in p]
+    fonts = (Path(root) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf" for root in roots)
+    return next((font for font in fonts if font.is_file()), None)

@@ -1,0 +1,132 @@
+"""The training child: ``python -m common.yolo.train_child FOLDER``. Owns its process: priority, threads, end.
+
+Dies with its parent, may be killed at any moment, and says how it went in ``result.json``, written last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import HardfirstError, TrainingError
+from common.ports import TrainingSpec
+from common.yolo import files, offline, trainer
+
+log = logging.getLogger(__name__)
+_NICER = 5
+_LOCK_S = 10.0
+"""How long to wait for another child in the same folder to end."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train what ``FOLDER/spec.json`` says; 0 when ``result.json`` says done."""
+    parser = argparse.ArgumentParser(description="Train in FOLDER what its spec.json says.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--parent", type=int, default=0, help="die when this process dies")
+    given = parser.parse_args(argv)
+    if given.parent:
+        die_with(given.parent)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    os.nice(_NICER)
+    folder = given.folder.resolve()
+    started = time.time()
+    try:
+        with _alone(folder):
+            _work(folder, started)
+    except Exception as error:
+        log.exception("the training failed")
+        failed = {"state": "failed", "message": sentence(error, folder), "token": trainer.token(folder)}
+        files.write_json(folder / trainer.RESULT, failed)
+        return 1
+    return 0
+
+
+def die_with(parent: int) -> None:
+    """End this process as soon as ``parent`` is gone: by the kernel on Linux, else by looking twice a second."""
+    if sys.platform == "linux":
+        death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
+
+
+def sentence(error: BaseException, folder: Path) -> str:
+    """What went wrong, for people, in one sentence."""
+    if isinstance(error, HardfirstError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk that holds {folder} is full: free some space, the training goes on where it was"
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "the memory is too small even for one image per step: lower HARDFIRST_IMGSZ"
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"the training stopped with {type(error).__name__}: {first}; see {folder / trainer.LOG}"
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(folder: Path, started: float) -> None:
+    spec = trainer.load_spec(folder)
+    configured = os.environ.get("YOLO_CONFIG_DIR")
+    offline.prepare(Path(configured).parent if configured else folder)
+    from common.yolo import training
+
+    metrics, note = training.train(spec)
+    _publish(spec, metrics, note, time.time() - started)
+
+
+def _publish(spec: TrainingSpec, metrics: dict[str, float], note: str, seconds: float) -> None:
+    final = spec.folder / trainer.FINAL
+    result = {
+        "state": "done",
+        "checkpoint": str(final),
+        "token": trainer.token(spec.folder),
+        "metrics": metrics,
+        "message": note,
+        "sha256": files.sha256(final),
+        "seconds": round(seconds, 1),
+    }
+    files.write_json(spec.folder / trainer.RESULT, result)
+    (spec.folder / trainer.SAFE).unlink(missing_ok=True)
+    shutil.rmtree(spec.folder / "run" / "weights", ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: of two children in one folder, one that is still dying included, one works."""
+    with (folder / "lock").open("w") as lock:
+        until = time.monotonic() + _LOCK_S
+        while not _locked(lock.fileno()):
+            if time.monotonic() > until:
+                raise TrainingError(f"another training runs in {folder}: wait for its end, or stop it")
+            time.sleep(0.1)
+        yield
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

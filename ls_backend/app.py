@@ -1,0 +1,184 @@
+"""The ML-backend protocol: /health /setup /predict /webhook /train /versions. Parses, asks the backend, formats."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from common.domain import Event, ProjectSpec
+from common.errors import HardfirstError, UnsupportedProjectError
+from common.web.backend import Answer, Backend
+from ls_backend import label_config, wire
+
+PLATFORM = "label-studio"
+MODEL_CLASS = "hardfirst"
+
+LABEL_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+SAMPLE_ACTIONS = ("TASKS_CREATED", "TASKS_DELETED")
+TRAIN_ACTIONS = ("START_TRAINING",)
+
+log = logging.getLogger(__name__)
+
+
+class BadRequestError(HardfirstError):
+    """A body that is not what Label Studio sends; one sentence says what was wanted."""
+
+
+def blueprint(backend: Backend) -> Blueprint:
+    """The routes Label Studio calls."""
+    routes = Blueprint("label_studio", __name__)
+    routes.add_url_rule("/", "index", lambda: jsonify(_health()))
+    routes.add_url_rule("/health", "health", lambda: jsonify(_health()))
+    routes.add_url_rule("/setup", "setup", lambda: jsonify(setup(backend, body())), methods=["POST"])
+    routes.add_url_rule("/predict", "predict", lambda: jsonify(predict(backend, body())), methods=["POST"])
+    routes.add_url_rule("/webhook", "webhook", lambda: _webhook(backend), methods=["POST"])
+    routes.add_url_rule("/train", "train", lambda: _train(backend), methods=["POST"])
+    routes.add_url_rule("/versions", "versions", lambda: jsonify(versions=_versions(backend)))
+    return routes
+
+
+def _health() -> dict[str, str]:
+    return {"status": "UP", "model_class": MODEL_CLASS}
+
+
+def body() -> dict[str, Any]:
+    """The request's JSON object; depth and size are bounded.
+
+    Raises:
+        BadRequestError: It is not a JSON object.
+    """
+    try:
+        found = json.loads(request.get_data(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"the body is not JSON: {error}; send an object with content type json") from error
+    if not isinstance(found, dict):
+        raise BadRequestError(f"the body is a JSON {type(found).__name__}; send an object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def project_id(value: Any) -> str:
+    """'12' of '12.1795196587', of 12 and of {'id': 12}; '' when there is none."""
+    if isinstance(value, Mapping):
+        value = value.get("id")
+    head = str(value if value is not None else "").partition(".")[0]
+    return head if head.isdigit() else ""
+
+
+def setup(backend: Backend, sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Label Studio's hello: at every page load, so nothing is loaded and one row at most is written."""
+    project = project_id(sent.get("project"))
+    if not project:
+        raise BadRequestError(f"project is {sent.get('project')!r}; Label Studio sends 'ID.TIMESTAMP'")
+    row = backend.store.projects.get(f"{PLATFORM}:{project}")
+    if row is None or row.state == "archived":
+        backend.record(Event(PLATFORM, project, "connect"))
+    return {"model_version": backend.version(PLATFORM, project) or f"{MODEL_CLASS}@0"}
+
+
+def predict(backend: Backend, sent: Mapping[str, Any]) -> dict[str, Any]:
+    """One result per task, in order, whatever the tasks are."""
+    tasks = sent.get("tasks")
+    if not isinstance(tasks, list):
+        raise BadRequestError(f"tasks is a {type(tasks).__name__}; send a list of tasks")
+    project = project_id(sent.get("project")) or next(
+        (p for t in tasks if isinstance(t, dict) and (p := project_id(t.get("project")))), ""
+    )
+    known = [t for t in tasks if isinstance(t, dict) and t.get("id") is not None]
+    answers = _answers(backend, f"{PLATFORM}:{project}", sent, known)
+    by_task = dict(zip((id(t) for t in known), answers, strict=True))
+    return {"results": [by_task.get(id(t), {"result": [], "score": None}) for t in tasks]}
+
+
+def _answers(backend: Backend, key: str, sent: Mapping[str, Any], tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    version = backend.version(PLATFORM, key.partition(":")[2]) or f"{MODEL_CLASS}@0"
+    try:
+        spec = _spec(backend, key, sent)
+        found = backend.predict(key, spec, [wire.sample(t, spec) for t in tasks])
+    except HardfirstError as error:
+        log.warning("%s: /predict answers without boxes: %s", key, error)
+        return [{"result": [], "score": None, "model_version": version} for _ in tasks]
+    return [_result(a, spec, version) for a in found]
+
+
+def _result(answer: Answer, spec: ProjectSpec, version: str) -> dict[str, Any]:
+    if answer.problem:
+        log.warning("task %s: no boxes: %s", answer.item.sample, answer.problem)
+    row = wire.prediction(answer.item, answer.version or version, spec)
+    return {name: row[name] for name in ("result", "score", "model_version")}
+
+
+def _spec(backend: Backend, key: str, sent: Mapping[str, Any]) -> ProjectSpec:
+    """From the label config in the request: it may be newer than what the worker read."""
+    config = sent.get("label_config")
+    if isinstance(config, str) and config.strip():
+        return label_config.parse(config, show_from=backend.settings.model_score_threshold)
+    row = backend.store.projects.get(key)
+    if row is None or not row.spec.details:
+        raise UnsupportedProjectError(f"{key} is not connected and the request carries no label_config")
+    return row.spec
+
+
+def _webhook(backend: Backend) -> tuple[Response, int]:
+    for event in events(backend, body()):
+        backend.record(event)
+    return jsonify(status="ok"), 200
+
+
+def events(backend: Backend, sent: Mapping[str, Any]) -> list[Event]:
+    """What a webhook's body hints at; unknown actions hint at nothing."""
+    action = sent.get("action")
+    kind = _kind(action)
+    if kind is None:
+        log.debug("webhook action %r is not ours", action)
+        return []
+    project = project_id(sent.get("project"))
+    if not project:  # send_payload is off: the hook does not even say which project
+        return [
+            Event(PLATFORM, p.external, kind)
+            for p in backend.store.projects.all()
+            if p.platform == PLATFORM and p.state == "active"
+        ]
+    if kind != "labels":
+        return [Event(PLATFORM, project, kind)]
+    found = _listed(sent.get("annotation")) + _listed(sent.get("annotations"))
+    samples = {str(a["task"]) for a in found if isinstance(a.get("task"), int | str)}
+    samples |= {str(t["id"]) for t in _listed(sent.get("task")) if "id" in t}
+    return [Event(PLATFORM, project, kind, tuple(sorted(samples)), tuple(str(a["id"]) for a in found if "id" in a))]
+
+
+def _kind(action: Any) -> str | None:
+    kinds = {
+        **dict.fromkeys(LABEL_ACTIONS, "labels"),
+        **dict.fromkeys(SAMPLE_ACTIONS, "samples"),
+        **dict.fromkeys(TRAIN_ACTIONS, "train"),
+    }
+    return kinds.get(action) if isinstance(action, str) else None
+
+
+def _listed(value: Any) -> list[dict[str, Any]]:
+    items = value if isinstance(value, list) else [value]
+    return [v for v in items if isinstance(v, dict)]
+
+
+def _train(backend: Backend) -> tuple[Response, int]:
+    """Older servers and scripts ask here; the worker trains."""
+    sent = body()
+    project = project_id(sent.get("project"))
+    if not project:
+        raise BadRequestError(f"project is {sent.get('project')!r}; send the project's id")
+    backend.record(Event(PLATFORM, project, "train"))
+    return jsonify(status="queued"), 202
+
+
+def _versions(backend: Backend) -> list[str]:
+    """Every version we ever made active, newest first; Label Studio does not say for which project it asks."""
+    rows = [p for p in backend.store.projects.all() if p.platform == PLATFORM and p.state != "archived"]
+    return [v for p in rows for v in backend.versions(PLATFORM, p.external)]

@@ -1,0 +1,1 @@
+"""`make demo`: a real Label Studio, hardfirst beside it, and a scripted annotator where there is an oracle."""

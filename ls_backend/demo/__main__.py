@@ -1,0 +1,264 @@
+"""`make demo`: start everything, show the queue, let the scripted annotator work, print what the order was worth."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from common import config, sample
+from common.config import Settings
+from common.errors import HardfirstError, SettingError
+from common.sample.oracle import FolderOracle
+from common.yolo.dataset import write_dataset
+from ls_backend.demo.annotator import ScriptedAnnotator
+from ls_backend.demo.comparison import Comparison, Row
+from ls_backend.demo.stage import PASSWORD, Stage
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+HELD_OUT = 100
+FIRST_QUEUE_LIMIT_S = 1800.0
+ROUND_LIMIT_S = 3600.0
+SMALL = {
+    "HARDFIRST_IMGSZ": "320",
+    "HARDFIRST_UPDATES": "80",
+    "HARDFIRST_BATCH": "8",
+    "HARDFIRST_MIN_NEW_LABELS": "40",
+    "HARDFIRST_PAUSE_S": "2",
+    "HARDFIRST_RECONCILE_S": "30",
+}
+"""A round that two cores train in about a minute; the environment and .env come first."""
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the demo labels: images of the project, the label config, and who answers (None = you do)."""
+
+    images: Path
+    files: list[Path]
+    label_config: str
+    oracle: FolderOracle | None
+    held_out: list[Path]
+
+
+@click.command()
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own images.")
+@click.option("--model", help="Weights to start from.")
+@click.option(
+    "--oracle", "labels_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="YOLO labels."
+)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".demo"), help="All state of the demo.")
+@click.option("--rounds", default=2, show_default=True, help="Scripted rounds.")
+@click.option("--labels", default=40, show_default=True, help="Labels per scripted round.")
+@click.option("--exit", "leave", is_flag=True, help="Stop after the table instead of waiting for Ctrl-C.")
+def main(
+    images: Path | None,
+    model: str | None,
+    labels_folder: Path | None,
+    folder: Path,
+    rounds: int,
+    labels: int,
+    leave: bool,
+) -> None:
+    """Label Studio and hardfirst, running."""
+    try:
+        run(images, model, labels_folder, folder / (images.name if images else "sample"), rounds, labels, leave=leave)
+    except HardfirstError as error:
+        console.print(f"[red]{error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("\nstopped; run it again to go on where it was")
+
+
+def run(
+    images: Path | None, model: str | None, labels: Path | None, folder: Path, rounds: int, budget: int, *, leave: bool
+) -> None:
+    """The demo, step by step."""
+    began = time.monotonic()
+    chosen = _environment(model, budget)
+    work = _work(images, labels, folder)
+    with Stage(folder, work.images, chosen, lambda text: console.print(f"[dim]{text}")) as stage:
+        project = stage.project(f"hardfirst: {work.images.parent.name or 'sample'}", work.label_config, work.files)
+        stage.run("connect", "label-studio", "--project", str(project))
+        _await_queue(stage, began)
+        if work.oracle is not None:
+            _scripted(stage, work, chosen, rounds, budget)
+        _addresses(stage, project)
+        while not leave:
+            time.sleep(1)
+
+
+def _environment(model: str | None, budget: int) -> dict[str, str]:
+    """Settings of this run: what the user set stays."""
+    import os
+
+    chosen = {**SMALL, "HARDFIRST_MIN_NEW_LABELS": str(budget)}
+    chosen = {name: os.environ.get(name, value) for name, value in chosen.items()}
+    if model:
+        path = Path(model).expanduser()
+        chosen["HARDFIRST_MODEL"] = str(path.resolve()) if path.exists() or len(path.parts) > 1 else model
+    return chosen
+
+
+def _work(images: Path | None, labels: Path | None, folder: Path) -> Work:
+    if images is None:
+        return _sample(folder / "floor")
+    files = sorted(p for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise SettingError(f"IMAGES is {str(images)!r}, which holds no {', '.join(sorted(IMAGE_SUFFIXES))} file")
+    if labels is None:
+        return Work(images, files, _config(_model_names()), None, [])
+    oracle = FolderOracle(labels)
+    answered = [f for f in files if f.stem in oracle]
+    if len(answered) < 2:
+        raise SettingError(f"ORACLE {str(labels)!r} answers for {len(answered)} of the {len(files)} images")
+    held_out = answered[:: max(2, len(answered) // HELD_OUT)][:HELD_OUT]
+    out = set(held_out)
+    return Work(images, [f for f in answered if f not in out], _config(oracle.classes), oracle, held_out)
+
+
+def _sample(folder: Path) -> Work:
+    with _progress() as progress:
+        task = progress.add_task("drawing the sample factory floor", total=None)
+        made = sample.draw(folder, progress=lambda done, total: progress.update(task, completed=done, total=total))
+    oracle = FolderOracle(made.labels, made.classes)
+    config_text = made.label_config.read_text()
+    return Work(made.images[0].parent, list(made.images), config_text, oracle, list(made.held_out))
+
+
+def _model_names() -> tuple[str, ...]:
+    return ("object",)
+
+
+def _config(names: tuple[str, ...]) -> str:
+    rows = "".join(f'<Label value="{escape(n, quote=True)}"/>' for n in names)
+    image = '<Image name="image" value="$image" zoom="true" zoomControl="true"/>'
+    return f'<View>{image}<RectangleLabels name="label" toName="image">{rows}</RectangleLabels></View>'
+
+
+def _await_queue(stage: Stage, began: float) -> None:
+    with console.status("scoring and ordering the pool") as status:
+
+        def ready() -> bool:
+            row = stage.status()
+            status.update(f"images: {row['images']}; queue: {row['queue']}")
+            return bool(stage.queue()["version"])
+
+        stage.wait(ready, "the first queue", FIRST_QUEUE_LIMIT_S)
+    found = stage.queue(3)
+    console.print(f"first queue [bold]{found['version']}[/] after {time.monotonic() - began:.0f} s; it begins with")
+    for item in found["items"]:
+        console.print(f"  {item['rank']}. task {item['id']}: {item['parts'].get('reason', '')}", markup=False)
+
+
+def _scripted(stage: Stage, work: Work, chosen: dict[str, str], rounds: int, budget: int) -> None:
+    if work.oracle is None:
+        return
+    settings = _settings(stage, chosen)
+    held_out = _held_out(stage.folder / "held-out", work.held_out, work.oracle)
+    comparison = Comparison(stage.folder / "replays", settings, work.oracle, work.files, held_out)
+    rows: list[Row] = []
+    try:
+        for number in range(1, rounds + 1):
+            served = _label_round(stage, work.oracle, number, budget)
+            weights = _await_round(stage, number)
+            rows.append(comparison.measured("hardfirst", served, weights))
+            rows.append(comparison.uniform(len(served), lambda text: console.print(f"[dim]{text}")))
+            _table(rows, comparison, settings)
+    finally:
+        comparison.close()
+
+
+def _settings(stage: Stage, chosen: dict[str, str]) -> Settings:
+    """The same settings for the replays, in a home of their own."""
+    fields = {config.variable(f): f for f in Settings.model_fields}
+    values = {fields[name]: value for name, value in chosen.items() if name in fields}
+    return config.load(**values, home=stage.folder / "replays" / "home")
+
+
+def _held_out(folder: Path, files: list[Path], oracle: FolderOracle) -> Path:
+    """A validation-only data set of the held-out images."""
+    from common.domain import Label
+    from common.ports import TrainingSample
+
+    labels_beside = files[0].parent.parent / "labels"
+    answers = FolderOracle(labels_beside, oracle.classes) if files[0].stem not in oracle else oracle
+    samples = [TrainingSample(f.stem, f, Label(f.stem, tuple(answers.answer(f.stem)))) for f in files]
+    return write_dataset(folder, samples[:1], samples, oracle.classes)
+
+
+def _label_round(stage: Stage, oracle: FolderOracle, number: int, budget: int) -> list[str]:
+    """Label until ``number * budget`` images are done; returns all names so far, in the order served."""
+    served = list(stage.memory.get("served", []))
+    with stage.server.client() as http, _progress() as progress:
+        annotator = ScriptedAnnotator(http, int(stage.memory["project"]), oracle)
+        task = progress.add_task(f"round {number}: labelling in the order served", total=budget)
+        progress.update(task, completed=max(0, len(served) - (number - 1) * budget))
+        while len(served) < number * budget:
+            name = annotator.label_next()
+            if name is None:
+                break
+            served.append(name)
+            stage.remember(served=served)
+            progress.advance(task)
+    return served[: number * budget]
+
+
+def _await_round(stage: Stage, number: int) -> Path:
+    """Until the round is done and its order is active; returns its weights."""
+    from common.store import open_store
+
+    store = open_store(f"sqlite:///{stage.home / 'hardfirst.db'}", stage.home)
+    with console.status(f"round {number}: training, scoring, reordering") as status:
+
+        def ready() -> bool:
+            row = stage.status()
+            status.update(f"round {number}: {row['training']}; queue: {row['queue']}")
+            newest = store.rounds.newest(stage.key)
+            if newest is not None and newest.number >= number and newest.state == "failed":
+                raise HardfirstError(f"round {newest.number} failed: {newest.message}")
+            version = stage.queue()["version"]
+            return bool(version) and int(version.partition("@")[2].partition(".")[0]) >= number
+
+        stage.wait(ready, f"round {number}", ROUND_LIMIT_S)
+    found = next(c for c in store.rounds.checkpoints(stage.key) if c.round == number)
+    store.close()
+    return Path(found.path)
+
+
+def _table(rows: list[Row], comparison: Comparison, settings: Settings) -> None:
+    title = f"on {HELD_OUT} held-out images, {settings.updates} updates per round, equal labels"
+    table = Table("order", "labels", "mAP50", "mAP50-95", f"rare found ({', '.join(comparison.rare)})", title=title)
+    for row in rows:
+        numbers = (f"{v:.3f}" if v is not None else "-" for v in (row.map50, row.map5095))
+        table.add_row(row.order, str(row.labels), *numbers, f"{row.rare:.1f}")
+    console.print(table)
+
+
+def _addresses(stage: Stage, project: int) -> None:
+    console.print(
+        f"\n[bold]Label Studio[/]  {stage.server.url}/projects/{project}/data\n"
+        f"  log in as [bold]{stage.server.username}[/] with [bold]{PASSWORD}[/], click [bold]Label All Tasks[/]: "
+        "the hardest image comes first\n"
+        f"[bold]hardfirst[/]     {stage.url}/api/queue?project={stage.key}&limit=20\n"
+        f"  the order and the reasons; a round starts by itself after enough new labels\n"
+        "Ctrl-C stops both; run it again to go on where it was",
+        highlight=False,
+    )
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+if __name__ == "__main__":
+    main()
