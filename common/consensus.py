@@ -10,7 +10,7 @@ from common.domain import Annotation, Label, LabelledBox
 from common.geometry import iou
 
 AGREE_IOU = 0.5
-"""Two people drew the same box when class and at least this overlap agree (Everingham et al., IJCV 2010, PASCAL VOC)."""
+"""Two people drew the same box when class and at least this overlap agree (as in PASCAL VOC, IJCV 2010)."""
 
 
 def training_label(answers: Sequence[Annotation], *, trust_converted: bool = False) -> Label | None:

@@ -11,6 +11,7 @@ HardfirstError
 │   ├── ChangedByPersonError       a person changed a setting that hardfirst had set
 │   └── PublishError               the platform stored less than was sent
 ├── MediaError               an image could not be had; it is reported and skipped
+│   ├── MediaUnavailableError      no answer, or later: worth another try (in ``common.media``)
 │   ├── RefusedAddressError        an address hardfirst must not fetch
 │   └── UnreadableImageError       bytes that are not an image, or too large a one
 ├── ModelError               weights that are missing, unsafe or broken

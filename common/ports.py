@@ -247,7 +247,9 @@ class PlatformPlugin(Protocol):
 
     name: str
 
-    def open(self, project: str, settings: Any, state: dict[str, Any], save: Callable[[dict[str, Any]], None]) -> Platform:
+    def open(
+        self, project: str, settings: Any, state: dict[str, Any], save: Callable[[dict[str, Any]], None]
+    ) -> Platform:
         """The platform port of one project; raises SettingError when address or token are missing.
 
         ``save`` is called with ``state`` before every write on the platform that must be undoable.

@@ -85,6 +85,7 @@ class Connection:
         if now.backend is None:
             self._register(now)
             now = self.look()
+        self._leave_version(now)
         self.repair_hook(now)
         if not now.tabs:
             self._write(lambda sdk: sdk.views.create(project=int(self.id), data=VIEW), "add a tab to")
@@ -115,10 +116,12 @@ class Connection:
         if status >= 300:
             self._withdraw(before)
             raise self._refused(status, answer, what)
-        # Label Studio has just made the backend's title the model version: a version without predictions, and so
-        # a random order.
-        if self.project().get("model_version") != before.project.get("model_version"):
-            self.set_project({"model_version": before.project.get("model_version") or ""})
+
+    def _leave_version(self, now: Snapshot) -> None:
+        # Label Studio makes the backend's title the model version: one without predictions, so a random order.
+        then, title = self.state["before"]["project"]["model_version"] or "", (now.backend or {}).get("title")
+        if "set" not in self.state and now.project.get("model_version") == title != then:
+            self.set_project({"model_version": then})
 
     def _withdraw(self, before: Snapshot) -> None:
         """Label Studio keeps the row of a backend that it then refuses to call."""

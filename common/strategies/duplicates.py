@@ -101,7 +101,8 @@ def centre_crop(image: NDArray[np.uint8], share: float = 0.03) -> NDArray[np.uin
 
 def brightened(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     """The image times ``factor``, cut at 255: one of the copies ``calibrate`` wants."""
-    return np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+    brighter: NDArray[np.uint8] = np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+    return brighter
 
 
 def distances(first: Descriptors, second: Descriptors) -> Floats:
@@ -183,7 +184,9 @@ def _near_pairs(
     descriptors: Descriptors, signs: Floats, rows: Ints, columns: Ints, threshold: float
 ) -> tuple[Ints, Ints]:
     """(row, earlier column) within the threshold, by row, nearest first."""
-    found = [_hits(signs, rows, columns[i : i + _TILE], threshold) for i in range(0, len(columns), _TILE)]
+    room = np.empty((_BLOCK, _TILE), np.float32)
+    parts = [columns[i : i + _TILE] for i in range(0, len(columns), _TILE)]
+    found = [_hits(signs, rows, part, threshold, room[: len(rows), : len(part)]) for part in parts]
     mine, theirs, apart = (np.concatenate(part) for part in zip(*found, strict=True))
     first = _closest(mine, theirs, apart)
     mine, theirs = mine[first], theirs[first]
@@ -193,16 +196,15 @@ def _near_pairs(
     return mine[order], theirs[order]
 
 
-def _hits(signs: Floats, rows: Ints, columns: Ints, threshold: float) -> tuple[Ints, Ints, Floats]:
-    """(row, earlier column, Hamming distance) up to the threshold; up to less where a tile has too many of them."""
-    alike = signs[rows] @ signs[columns].T
+def _hits(signs: Floats, rows: Ints, columns: Ints, threshold: float, alike: Floats) -> tuple[Ints, Ints, Floats]:
+    """(row, earlier column, Hamming distance) up to the threshold; less where a tile has too many; fills ``alike``."""
+    np.matmul(signs[rows], signs[columns].T, out=alike)
     if columns[-1] >= rows[0]:
         alike[columns[None, :] >= rows[:, None]] = -np.inf
     least = _BITS - 2 * threshold
     while (count := np.count_nonzero(alike >= least)) > 64 * len(rows) and least < _BITS:
         least = min(_BITS, least + 2)
-    place = np.flatnonzero(alike.ravel() >= least) if count else np.zeros(0, np.int64)
-    i, j = np.divmod(place, len(columns))
+    i, j = np.divmod(np.flatnonzero(alike >= least) if count else np.zeros(0, np.int64), len(columns))
     mine, theirs, apart = rows[i], columns[j], (_BITS - alike[i, j]) / 2
     keep = _closest(mine, theirs, apart)
     return mine[keep], theirs[keep], apart[keep]
@@ -213,7 +215,8 @@ def _closest(mine: Ints, theirs: Ints, apart: Floats) -> Ints:
     order = np.lexsort((theirs, apart, mine))
     starts = np.flatnonzero(np.diff(mine[order], prepend=-1))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    return order[rank < _CLOSEST].astype(np.int64)
+    nearest: Ints = order[rank < _CLOSEST]
+    return nearest
 
 
 def _join(descriptors: Descriptors, leader: Ints, mine: Ints, theirs: Ints, reach: float) -> None:

@@ -61,7 +61,7 @@ def image_value(pool: Pool, terms: Terms) -> Values:
         value = _summed(pool, terms)
     if terms.kappa:
         return np.asarray(value / expected_seconds(pool) ** terms.kappa, np.float64)
-    return value
+    return np.asarray(value, np.float64)
 
 
 def _summed(pool: Pool, terms: Terms) -> Values:
@@ -74,7 +74,7 @@ def _summed(pool: Pool, terms: Terms) -> Values:
     if terms.doubt:
         middle = float(np.median(weights)) if len(weights) else 1.0
         value += np.where(d.counts == 0, terms.empty_factor, 1.0) * middle * doubt_entropy(d)
-    return value
+    return np.asarray(value, np.float64)
 
 
 def expected_seconds(pool: Pool) -> Values:

@@ -83,5 +83,5 @@ def _turns(pool: Pool, label: Ints, dense: Values, small: int) -> Ints:
     turn[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
     turn += known[np.maximum(mine, 0)]
     late = np.where(mine < 0, 2, (size[np.maximum(mine, 0)] < small).astype(np.int64))
-    order: Ints = rows[np.lexsort((rows, -size[np.maximum(mine, 0)], turn, late))]
-    return order
+    turns: Ints = rows[np.lexsort((rows, -size[np.maximum(mine, 0)], turn, late))]
+    return turns

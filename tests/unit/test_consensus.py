@@ -17,7 +17,9 @@ def box(x: float = 0.1, name: str = "cat") -> LabelledBox:
 
 
 def answer(minute: int, *boxes: LabelledBox, person: str = "", **values: Any) -> Annotation:
-    return Annotation(str(minute), "7", START + timedelta(minutes=minute), person or f"p{minute}", boxes=boxes, **values)
+    return Annotation(
+        str(minute), "7", START + timedelta(minutes=minute), person or f"p{minute}", boxes=boxes, **values
+    )
 
 
 def test_nobody_answered_so_nothing_trains() -> None:

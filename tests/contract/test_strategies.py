@@ -1,0 +1,414 @@
+"""The contract of every query strategy, and what hybrid promises beyond it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from common.acquisition.detections import Detections
+from common.domain import Instances, Prediction
+from common.errors import SettingError, UnknownNameError
+from common.strategies import REGISTRY, Pool, Strategy, hybrid, query, stream
+from common.strategies.pool import Draft, quantiles
+from common.strategies.schedule import merge
+from common.strategies.screening import duplicates, outliers
+
+ALL = pytest.mark.parametrize("name", sorted(REGISTRY))
+
+
+def _pool(n: int = 90, classes: int = 3, seed: int = 0, **changes) -> Pool:
+    """Random images: some labelled, unreadable, in groups, in the random slice, without boxes."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 5, n)
+    m = int(counts.sum())
+    corner, size = rng.random((m, 2)) * 300, rng.random((m, 2)) * 60 + 5
+    detections = Detections(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.hstack([corner, corner + size]).astype(np.float32),
+        rng.random((m, classes)).astype(np.float32),
+        (rng.random(n) * 0.05).astype(np.float32),
+        rng.random(n).astype(np.float32),
+    )
+    pool = Pool(
+        rng.standard_normal((n, 6)).astype(np.float32),
+        detections,
+        rng.random(n) < 0.2,
+        rng.integers(0, 200, classes),
+        np.where(rng.random(n) < 0.3, rng.integers(0, 12, n), -1),
+        rng.random(n) > 0.05,
+        tuple("abcdefgh"[:classes]),
+        slice_hash=rng.random(n),
+    )
+    return replace(pool, **changes)
+
+
+def _ask(name: str, pool: Pool, budget: int | None = None, seed: int = 5, **options):
+    return query(name, pool, len(pool) if budget is None else budget, np.random.default_rng(seed), **options)
+
+
+def _cold(pool: Pool) -> Pool:
+    return replace(pool, knows=False, detections=Detections.nothing(len(pool), pool.detections.scores.shape[1]))
+
+
+NAN = np.full((90, 6), np.nan, np.float32)
+HALF = np.where(np.arange(90)[:, None] % 2 == 0, NAN, _pool().embeddings)
+POOLS = {
+    "usual": _pool(),
+    "cold": _cold(_pool()),
+    "nothing labelled": _pool(labelled=np.zeros(90, bool), label_counts=np.zeros(3, np.int64)),
+    "cold, nothing labelled": _cold(_pool(labelled=np.zeros(90, bool), label_counts=np.zeros(3, np.int64))),
+    "many labels": _pool(label_counts=np.array([900, 60, 3]), quality=np.array([0.9, 0.5, 0.1])),
+    "one class": _pool(classes=1),
+    "no class": _pool(classes=0),
+    "one image": _pool(1, labelled=np.zeros(1, bool), readable=np.ones(1, bool)),
+    "empty": _pool(0),
+    "all labelled": _pool(labelled=np.ones(90, bool)),
+    "nothing readable": _pool(readable=np.zeros(90, bool)),
+    "only the random slice": _pool(slice_hash=np.zeros(90)),
+    "no random slice": _pool(slice_hash=None),
+    "no embedding at all": _pool(embeddings=NAN),
+    "embeddings of length 0": _pool(embeddings=np.zeros((90, 0), np.float32)),
+    "zero embeddings": _pool(embeddings=np.zeros((90, 6), np.float32)),
+    "half the embeddings unknown": _pool(embeddings=HALF),
+    "huge embeddings": _pool(embeddings=np.full((90, 6), 3e38, np.float32)),
+    "float16": _pool(embeddings=_pool().embeddings.astype(np.float16)),
+    "all alike": _pool(embeddings=np.ones((90, 6), np.float32), group=np.zeros(90, np.int64)),
+    "own utilities": _pool(utility=np.random.default_rng(1).normal(size=90)),
+}
+EACH = pytest.mark.parametrize("kind", POOLS)
+
+
+@ALL
+@EACH
+def test_the_whole_queue_holds_every_unlabelled_sample_once_unreadable_ones_last(name, kind):
+    pool = POOLS[kind]
+    order = _ask(name, pool).order
+    assert order.dtype == np.int64
+    assert sorted(order) == np.flatnonzero(~pool.labelled).tolist()
+    unreadable = ~pool.readable[order]
+    assert (np.diff(unreadable.astype(int)) >= 0).all()
+
+
+@ALL
+@EACH
+def test_utilities_are_finite_and_in_range_and_parts_are_json_with_a_reason(name, kind):
+    answer = _ask(name, POOLS[kind])
+    assert answer.utility.shape == answer.order.shape
+    assert ((answer.utility >= 0) & (answer.utility <= 1)).all()
+    assert len(answer.parts) == len(answer.order)
+    assert all(part["reason"] for part in answer.parts)
+    json.dumps(answer.parts, allow_nan=False)
+
+
+@ALL
+@EACH
+@pytest.mark.parametrize("budget", [0, 1, 7, 33])
+def test_every_prefix_is_the_answer_to_the_smaller_budget(name, kind, budget):
+    small, whole = _ask(name, POOLS[kind], budget), _ask(name, POOLS[kind])
+    np.testing.assert_array_equal(small.order, whole.order[:budget])
+    np.testing.assert_array_equal(small.utility, whole.utility[:budget])
+
+
+@ALL
+def test_the_same_seed_gives_the_same_order(name):
+    np.testing.assert_array_equal(_ask(name, _pool()).order, _ask(name, _pool()).order)
+
+
+@ALL
+def test_a_budget_larger_than_the_pool_is_everything(name):
+    np.testing.assert_array_equal(_ask(name, _pool(), 10_000).order, _ask(name, _pool()).order)
+
+
+@ALL
+def test_one_place_in_ten_serves_the_next_member_of_the_random_slice(name):
+    pool = _pool(300)
+    order = _ask(name, pool).order
+    turns = order[9:100:10][: len(pool.slice_queue)]
+    np.testing.assert_array_equal(turns, pool.slice_queue[: len(turns)])
+    others = np.delete(order[:100], np.s_[9:100:10])
+    if len(pool.slice_queue) >= 10:
+        assert not pool.in_slice[others].any()
+
+
+@ALL
+def test_the_random_slice_does_not_depend_on_what_the_model_says(name):
+    pool = _pool(200)
+    other = replace(_pool(200, seed=9), labelled=pool.labelled, readable=pool.readable, slice_hash=pool.slice_hash)
+    one, two = _ask(name, pool).order, _ask(name, other).order
+    np.testing.assert_array_equal(one[pool.in_slice[one]], two[pool.in_slice[two]])
+
+
+@ALL
+def test_an_option_that_does_not_exist_lists_those_that_do(name):
+    with pytest.raises(SettingError, match=f"strategy '{name}' has no option 'colour'; there are"):
+        _ask(name, _pool(), colour=1)
+
+
+def test_a_wrong_name_lists_the_right_ones():
+    with pytest.raises(UnknownNameError, match=r"no strategy 'hybird'; there are \['additive', 'core_set', 'hybrid'"):
+        _ask("hybird", _pool())
+
+
+def test_a_negative_budget_and_a_value_that_is_not_allowed_are_refused():
+    with pytest.raises(SettingError, match="budget is -1"):
+        _ask("uniform", _pool(), -1)
+    with pytest.raises(SettingError, match="regime is 'warm'"):
+        _ask("hybrid", _pool(), regime="warm")
+    with pytest.raises(UnknownNameError, match="no acquisition 'entrpy'"):
+        _ask("top_utility", _pool(), acquisition="entrpy")
+
+
+@pytest.mark.parametrize(
+    ("order", "utility", "wrong"),
+    [
+        ([1, 1], 0.5, "twice"),
+        ([99], 0.5, "outside"),
+        ([0], 0.5, "labelled"),
+        ([1], 0.5, "1 samples where 2 were wanted"),
+        ([1, 2], np.nan, "finite"),
+        ([1, 2], 1.5, r"outside \[0, 1\]"),
+    ],
+)
+def test_a_strategy_that_breaks_its_contract_is_stopped(monkeypatch, order, utility, wrong):
+    pool = Pool.from_embeddings(np.eye(3, dtype=np.float32), labelled=np.array([0]))
+    draft = Draft(np.array(order), np.full(3, utility))
+    monkeypatch.setitem(REGISTRY, "broken", Strategy(lambda *_: draft, hybrid.Options))
+    with pytest.raises(ValueError, match=wrong):
+        _ask("broken", pool)
+
+
+def test_a_pool_that_does_not_fit_together_is_refused_at_birth():
+    with pytest.raises(ValueError, match=r"labelled must have shape \(90,\), got \(3,\)"):
+        _pool(labelled=np.zeros(3, bool))
+    with pytest.raises(ValueError, match="class_names must be 3 names, got 1"):
+        _pool(class_names=("a",))
+    with pytest.raises(ValueError, match=r"labelled indices must be in 0..2"):
+        Pool.from_embeddings(np.eye(3), labelled=np.array([5]))
+
+
+def test_a_pool_from_predictions_holds_the_project_classes_only():
+    said = Prediction(
+        Instances(
+            np.array([[0, 0, 9, 9], [5, 5, 9, 9]], np.float32),
+            np.array([[0.9, 0.2, 0.1], [0.01, 0.02, 0.9]], np.float32),
+        ),
+        np.ones(4, np.float32),
+        0.01,
+        2.0,
+        np.array([0.1, 0.2], np.float32),
+        10,
+        10,
+    )
+    pool = Pool.from_predictions([said, None], {0: [0, 1], 1: 1}, 3, labelled=np.array([], np.int64))
+    np.testing.assert_allclose(pool.detections.scores, [[0.9, 0.2, 0]])
+    np.testing.assert_allclose(pool.detections.disagreement, [0.1])
+    np.testing.assert_allclose(pool.detections.doubt, [0.02, 0])
+    assert pool.readable.tolist() == [True, False]
+    assert _ask("hybrid", pool).order.tolist() == [0, 1]
+
+
+def test_top_utility_sorts_by_utility():
+    utility = np.array([0.1, 0.9, 0.5, 0.9])
+    pool = Pool.from_embeddings(np.eye(4, dtype=np.float32), utility=utility)
+    assert _ask("top_utility", pool).order.tolist() == [1, 3, 2, 0]
+
+
+def test_core_set_starts_far_from_the_labelled_set_and_where_nothing_is_labelled_by_chance():
+    x = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0]], np.float32)
+    pool = Pool.from_embeddings(x, labelled=np.array([0]))
+    assert _ask("core_set", pool).order.tolist() == [3, 2, 1]
+    starts = {int(_ask("core_set", Pool.from_embeddings(x), seed=s).order[0]) for s in range(20)}
+    assert len(starts) > 1
+
+
+def test_core_set_beyond_its_greedy_limit_goes_on_by_distance():
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+    greedy = _ask("core_set", Pool.from_embeddings(x)).order
+    cut = _ask("core_set", Pool.from_embeddings(x), greedy_limit=10).order
+    np.testing.assert_array_equal(cut[:10], greedy[:10])
+    assert sorted(cut) == list(range(60))
+
+
+def test_typicality_takes_one_image_of_each_cluster_before_a_second_of_any():
+    centres = np.eye(4, dtype=np.float32)[np.arange(200) % 4] * 9
+    x = centres + np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32) * 0.01
+    pool = Pool.from_embeddings(x)
+    order = _ask("typicality", pool, min_new_labels=4).order
+    assert sorted(order[:4] % 4) == [0, 1, 2, 3]
+    labelled = Pool.from_embeddings(x, labelled=np.arange(0, 40, 4))
+    assert 0 not in _ask("typicality", labelled, 3, min_new_labels=1, most_clusters=4).order % 4
+
+
+def test_near_duplicates_wait_for_the_end_and_all_do_where_one_is_labelled():
+    group = np.array([7, 7, -1, 8, 8])
+    value = np.array([0.1, 0.9, 0.5, 0.9, 0.9])
+    labelled = np.array([False, False, False, False, True])
+    late = duplicates(group, np.arange(4), labelled, value)
+    assert late.tolist() == [True, False, False, True]
+
+
+def test_the_outlier_guard_needs_a_spread_and_holds_back_what_has_no_direction():
+    likeness = np.array([0.8, 0.81, 0.79, 0.8, 0.82, 0.1])
+    assert outliers(likeness, np.ones(6, bool)).tolist() == [False] * 5 + [True]
+    assert not outliers(np.ones(6), np.ones(6, bool)).any()
+    assert outliers(np.ones(3), np.array([True, True, False])).tolist() == [False, False, True]
+    assert not outliers(np.zeros(3), np.zeros(3, bool)).any()
+
+
+def test_equal_values_share_their_rank_quantile():
+    np.testing.assert_allclose(quantiles(np.array([3, 1, 3, 2])), [0.75, 0.125, 0.75, 0.375])
+
+
+def test_the_merge_serves_visitors_in_their_places_and_the_rest_at_the_end():
+    main, visitors = np.arange(8), np.array([100, 101, 102])
+    assert merge(main, visitors, 0.25).tolist() == [0, 1, 2, 100, 3, 4, 5, 101, 6, 7, 102]
+    assert merge(main, visitors, 0).tolist() == main.tolist()
+
+
+# What hybrid promises beyond the contract.
+
+
+def _plain_pool(utility: np.ndarray, x: np.ndarray, **changes) -> Pool:
+    return replace(Pool.from_embeddings(x.astype(np.float32), utility=utility), **changes)
+
+
+def test_hybrid_does_not_fill_a_batch_with_look_alikes():
+    rng = np.random.default_rng(0)
+    scene = np.repeat(np.arange(40), 10)
+    x = rng.standard_normal((40, 16))[scene] + rng.standard_normal((400, 16)) * 0.02
+    utility = np.repeat(rng.random(40), 10) + rng.random(400) * 0.001
+    pool = _plain_pool(utility, x)
+    best = _ask("top_utility", pool, 20).order
+    chosen = _ask("hybrid", pool, 20, regime="mid", spread=20).order
+    assert len(set(scene[best])) == 2
+    assert len(set(scene[chosen])) >= 15
+
+
+def test_hybrid_while_cold_with_nothing_labelled_starts_with_the_most_typical_image():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((60, 8))
+    draft = hybrid.select(_plain_pool(None, x), 60, rng, hybrid.Options())
+    assert draft.order[0] == np.argmax(draft.utility)
+
+
+def test_hybrid_holds_junk_back_but_for_the_places_reserved_for_it():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((300, 8)) * 0.3 + 5 * rng.standard_normal(8)
+    x[:5] = rng.standard_normal((5, 8)) * 40
+    utility = np.where(np.arange(300) < 5, 1.0, 0.5)
+    pool = _plain_pool(utility, x)
+    with_guard = _ask("hybrid", pool, 100).order
+    without = _ask("hybrid", pool, 100, guard=False).order
+    assert (with_guard < 5).sum() == 3
+    assert (without < 5).sum() == 5
+    assert _ask("hybrid", pool, 100, outlier_share=0.0).order.min() >= 5
+
+
+def test_hybrid_turns_to_the_class_with_few_labels_and_away_once_it_has_enough():
+    n = 60
+    scores = np.full((n, 2), 0.0, np.float32)
+    scores[:, 0] = 0.5
+    scores[:20] = [0.0, 0.5]
+    detections = Detections(
+        np.arange(n + 1),
+        np.tile(np.array([0, 0, 9, 9], np.float32), (n, 1)),
+        scores,
+        np.zeros(n, np.float32),
+        np.zeros(n, np.float32),
+    )
+    x = np.random.default_rng(3).standard_normal((n, 8)).astype(np.float32)
+    pool = replace(Pool.from_embeddings(x), detections=detections, label_counts=np.array([70, 58]), knows=True)
+    fair = _ask("hybrid", pool, 20, regime="mid", limit_candidates=False, guard=False)
+    plain = _ask("hybrid", pool, 20, regime="mid", limit_candidates=False, guard=False, deficit=False)
+    assert (fair.order < 20).sum() > (plain.order < 20).sum()
+    assert (fair.order < 20).sum() < 20
+    rare = [p for p, row in zip(fair.parts, fair.order, strict=True) if row < 20]
+    assert all(p["rare_class"] is None for p in rare)
+
+
+def test_hybrid_counts_hours_where_it_is_told_to():
+    pool = POOLS["many labels"]
+    images = _ask("hybrid", pool, 20)
+    hours = _ask("hybrid", pool, 20, kappa=1.0)
+    boxes = pool.detections.counts
+    assert boxes[hours.order].sum() < boxes[images.order].sum()
+
+
+SWITCHES = ["deduplicate", "flip", "class_weights", "doubt", "guard", "limit_candidates", "uncertainty", "typicality"]
+
+
+@pytest.mark.parametrize("switch", [*SWITCHES, "diversity", "deficit"])
+def test_every_step_of_hybrid_has_a_switch_that_changes_the_order(switch):
+    rng = np.random.default_rng(4)
+    pool = _pool(300, label_counts=np.array([900, 60, 3]), quality=np.array([0.9, 0.5, 0.1]))
+    flipped = replace(pool.detections, flip_iou=rng.random(len(pool.detections.scores)).astype(np.float32))
+    pool = replace(
+        pool, detections=flipped, embeddings=pool.embeddings * rng.exponential(2, (300, 1)).astype(np.float32)
+    )
+    regime = "low" if switch == "typicality" else "mid"
+    on, off = _ask("hybrid", pool, regime=regime), _ask("hybrid", pool, regime=regime, **{switch: False})
+    if switch == "guard" and not any(p["outlier"] for p in on.parts):
+        pytest.fail("the pool of this test has no outlier to hold back")
+    assert on.order.tolist() != off.order.tolist()
+    assert sorted(on.order) == sorted(off.order)
+
+
+def test_hybrid_says_why():
+    x = np.array([[1, 0], [0, 1], [0.1, 1], [-1, 0]], np.float32)
+    scores = np.array([[0.5, 0.45], [0.5, 0.4], [0.05, 0.02]], np.float32)
+    boxes = np.array([[0, 0, 9, 9], [50, 50, 90, 90], [0, 0, 9, 9]], np.float32)
+    detections = Detections(
+        np.array([0, 0, 2, 2, 3]), boxes, scores, np.array([0, 0, 0.03, 0], np.float32), np.zeros(4, np.float32)
+    )
+    pool = replace(
+        Pool.from_embeddings(x, labelled=np.array([0])),
+        detections=detections,
+        label_counts=np.array([900, 60]),
+        class_names=("hard_hat", "person"),
+        group=np.array([-1, 4, 4, -1]),
+        knows=True,
+    )
+    answer = _ask("hybrid", pool)
+    part = answer.parts[answer.order.tolist().index(1)]
+    assert part["reason"].startswith("two boxes between hard_hat and person")
+    assert part["reason"].endswith("duplicate group of 2")
+    assert "may show person, which has few labels" in part["reason"]
+    assert part["nearest_labelled"] == 0
+    assert part["uncertain_boxes"] == 2
+    assert answer.parts[-1]["deferred"]
+
+
+def test_labels_that_arrive_change_the_regime():
+    options = hybrid.Options()
+    assert hybrid.regime(POOLS["cold"], options) == "cold"
+    assert hybrid.regime(_pool(label_counts=np.array([9, 9, 900])), options) == "low"
+    assert hybrid.regime(_pool(label_counts=np.array([9, 90, 900])), options) == "mid"
+
+
+# The stream.
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+@pytest.mark.parametrize("drift", [0.0, 0.6])
+def test_the_stream_honours_its_rate_even_when_utilities_drift(rate, drift):
+    rng = np.random.default_rng(0)
+    state = stream.start([0.1, 0.2, 0.3], rate)
+    for k in range(4000):
+        _, state = stream.decide(state, float(np.clip(rng.random() * 0.4 + drift * k / 4000, 0, 1)))
+    assert state.seen == 4000
+    assert abs(state.queued / state.seen - rate) <= (1 + 2 * state.step) / (state.step * state.seen)
+
+
+def test_the_stream_honours_its_rate_when_all_images_are_equally_informative():
+    state = stream.start(rate=0.1)
+    for _ in range(1000):
+        _, state = stream.decide(state, 0.5)
+    assert state.queued == pytest.approx(100, abs=22)
+
+
+def test_the_stream_refuses_what_is_no_utility():
+    with pytest.raises(ValueError, match=r"utility must be in \[0, 1\], got nan"):
+        stream.decide(stream.start(), float("nan"))
