@@ -27,8 +27,8 @@ class Options:
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
     """Farthest first over L2-normed embeddings, nothing else done to them; lowest row on ties.
 
-    Without a labelled sample the first pick is the generator's. Rows that are not finite or have no length count
-    as one place, 1 away from all others. Utility: half the distance at the pick, in [0, 1].
+    Without a labelled sample the first pick is the generator's. Rows that are not finite or have no length count as one
+    place, 1 away from all others, and bring no other image nearer. Utility: half the distance at the pick, in [0, 1].
     """
     points, rows = Points(pool.embeddings), pool.candidates
     start, anchors = _start(pool, rows, rng)

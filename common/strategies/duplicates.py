@@ -19,6 +19,7 @@ _BITS = _LOW * _LOW - 1
 _BLOCK = 512
 _TILE = 4096
 _CLOSEST = 16
+_CROWD = 64
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,14 @@ def _near_pairs(
 
 
 def _hits(signs: Floats, rows: Ints, columns: Ints, threshold: float, alike: Floats) -> tuple[Ints, Ints, Floats]:
-    """(row, earlier column, Hamming distance) up to the threshold; less where a tile has too many; fills ``alike``."""
+    """(row, earlier column, Hamming distance) up to the threshold, in a crowd the earliest few; fills ``alike``."""
     np.matmul(signs[rows], signs[columns].T, out=alike)
     if columns[-1] >= rows[0]:
         alike[columns[None, :] >= rows[:, None]] = -np.inf
-    least = _BITS - 2 * threshold
-    while (count := np.count_nonzero(alike >= least)) > 64 * len(rows) and least < _BITS:
-        least = min(_BITS, least + 2)
-    i, j = np.divmod(np.flatnonzero(alike >= least) if count else np.zeros(0, np.int64), len(columns))
+    hit = alike >= _BITS - 2 * threshold
+    if np.count_nonzero(hit) > _CROWD * len(rows):
+        hit &= np.cumsum(hit, axis=1, dtype=np.int32) <= _CROWD
+    i, j = np.divmod(np.flatnonzero(hit), len(columns))
     mine, theirs, apart = rows[i], columns[j], (_BITS - alike[i, j]) / 2
     keep = _closest(mine, theirs, apart)
     return mine[keep], theirs[keep], apart[keep]

@@ -32,8 +32,8 @@ class Points:
 
     Args:
         features: Shape (n, D), float32 or float16, memory-mapped or not, of any length. A row that is not finite or has
-            no length in float32 has no direction: it counts as the zero vector, 1 away from every direction
-            and 0 from other such rows.
+            no length in float32 has no direction: it is 1 away from every direction and 0 from other such rows,
+            and chosen itself it brings no direction nearer.
 
     Attributes:
         usable: Shape (n,), whether the row has a direction.
@@ -117,7 +117,7 @@ def _squared(block: Floats, scale: Floats, picks: Floats) -> Floats:
     if (length > 0.5).any():
         out = np.where(has, 2 - 2 * closest, 1).astype(np.float32)
     if (length <= 0.5).any():
-        out = np.minimum(out, has)
+        out[~has] = 0
     return np.clip(out, 0, FARTHEST).astype(np.float32)
 
 

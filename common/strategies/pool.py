@@ -236,6 +236,7 @@ def _embeddings(predictions: Sequence[Prediction | None]) -> Floats:
     out = np.full((len(predictions), width), np.nan, np.float32)
     for i, p in enumerate(predictions):
         if p is not None:
+            check(f"embedding of prediction {i}", p.embedding, (width,))
             out[i] = p.embedding
     return out
 

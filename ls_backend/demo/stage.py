@@ -15,7 +15,6 @@ from typing import Any, Self
 import httpx
 
 from common.errors import HardfirstError, PlatformUnreachableError
-from common.lifeline import die_with_parent
 from ls_backend.local_process import free_port, port_is_free
 from ls_backend.local_server import LocalLabelStudio
 
@@ -110,11 +109,10 @@ class Stage:
     def _start_service(self) -> None:
         log = (self.folder / "hardfirst.log").open("ab")
         self._service = subprocess.Popen(
-            [sys.executable, "-m", "common.cli", "serve"],
+            [sys.executable, "-m", "common.cli", "serve", "--parent", str(os.getpid())],
             env=self.environment(),
             stdout=log,
             stderr=log,
-            preexec_fn=die_with_parent,
         )
         log.close()
         self.wait(lambda: self._healthy(), "hardfirst to answer", 120)
@@ -168,7 +166,7 @@ class Stage:
             project = int(self.memory["project"])
             if not self.memory.get("imported"):
                 prefix = self.server.serve_folder(project, self.images)
-                tasks = [{"image": prefix + f.relative_to(self.images).as_posix()} for f in files]
+                tasks = [{"image": prefix + f.resolve().relative_to(self.images).as_posix()} for f in files]
                 http.post(f"/api/projects/{project}/import", json=tasks).raise_for_status()
                 self.remember(imported=len(tasks))
         return project

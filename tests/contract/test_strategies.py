@@ -300,8 +300,8 @@ def test_hybrid_holds_junk_back_but_for_the_places_reserved_for_it():
     x[:5] = rng.standard_normal((5, 8)) * 40
     utility = np.where(np.arange(300) < 5, 1.0, 0.5)
     pool = _plain_pool(utility, x)
-    with_guard = _ask("hybrid", pool, 100).order
-    without = _ask("hybrid", pool, 100, guard=False).order
+    with_guard = _ask("hybrid", pool, 100, regime="mid").order
+    without = _ask("hybrid", pool, 100, guard=False, regime="mid").order
     assert (with_guard < 5).sum() == 3
     assert (without < 5).sum() == 5
     assert _ask("hybrid", pool, 100, outlier_share=0.0).order.min() >= 5
@@ -349,7 +349,8 @@ def test_every_step_of_hybrid_has_a_switch_that_changes_the_order(switch):
         pool, detections=flipped, embeddings=pool.embeddings * rng.exponential(2, (300, 1)).astype(np.float32)
     )
     regime = "low" if switch == "typicality" else "mid"
-    on, off = _ask("hybrid", pool, regime=regime), _ask("hybrid", pool, regime=regime, **{switch: False})
+    on = _ask("hybrid", pool, regime=regime, spread=1)
+    off = _ask("hybrid", pool, regime=regime, spread=1, **{switch: False})
     if switch == "guard" and not any(p["outlier"] for p in on.parts):
         pytest.fail("the pool of this test has no outlier to hold back")
     assert on.order.tolist() != off.order.tolist()

@@ -140,6 +140,13 @@ def test_rows_without_a_direction_count_as_one_place_1_away_from_all_others(odd)
     np.testing.assert_allclose(got.distance, [1, 0.1, 0], atol=1e-2)
 
 
+def test_an_anchor_without_a_direction_brings_nothing_nearer():
+    x = np.array([[1, 0], [np.nan, 0], [0, 1], [-1, 0]], np.float32)
+    got = farthest_first(Points(x), 2, anchors=np.array([0, 1]))
+    assert got.order.tolist() == [3, 2]
+    np.testing.assert_allclose(got.distance, [2, np.sqrt(2)], atol=1e-6)
+
+
 def test_new_labels_update_distances_without_starting_over():
     x = np.random.default_rng(4).standard_normal((500, 8)).astype(np.float32)
     points = Points(x)
