@@ -90,7 +90,7 @@ def migrate(engine: sa.Engine) -> None:
             f"{scripts.get_current_head()!r}: install the newer one, or restore the copy beside the database"
         )
     if current is not None:
-        _copy(engine)
+        copy_before_migration(engine)
     with transaction(engine, write=True) as connection:
         _lock(connection)
         config.attributes["connection"] = connection
@@ -103,7 +103,8 @@ def _lock(connection: sa.Connection) -> None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(6841)"))
 
 
-def _copy(engine: sa.Engine) -> None:
+def copy_before_migration(engine: sa.Engine) -> None:
+    """A copy of the database file beside it; PostgreSQL is copied by those who run it."""
     name = engine.url.database
     if engine.dialect.name != "sqlite" or not name or not Path(name).exists():
         return

@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.domain import Annotation, ClassMapping, Event, Instances, LabelledBox, Prediction, ProjectSpec, RemoteSample
 from common.errors import StoreError
 from common.store import Store, open_store
+from common.store.engine import copy_before_migration, make_engine
 from common.store.predictions import pack, unpack
 from common.store.publications import Place, PublicationRow
+from common.store.schema import metadata
 
 KEY = "fake:1"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -211,6 +215,31 @@ def test_a_database_of_a_newer_version_is_refused_in_one_sentence(tmp_path: Path
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="written by a newer hardfirst"):
         open_store(url, tmp_path)
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(store: Store) -> None:
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": _ours})
+        assert compare_metadata(context, metadata) == []
+
+
+def _ours(_thing: object, name: str, kind: str, _reflected: bool, _other: object) -> bool:
+    return not (kind == "table" and name in ("alembic_version", "event"))
+
+
+def test_an_older_database_is_copied_before_it_is_migrated(tmp_path: Path) -> None:
+    url = urls(tmp_path)[0]
+    open_store(url, tmp_path).close()
+    with sqlite3.connect(tmp_path / "hardfirst.db") as raw:
+        raw.execute("DELETE FROM alembic_version")
+        raw.execute("INSERT INTO alembic_version VALUES ('0001')")
+    engine = make_engine(url, durable=False)
+    copy_before_migration(engine)
+    copies = list(tmp_path.glob("hardfirst.db.*.copy"))
+    assert len(copies) == 1
+    with sqlite3.connect(copies[0]) as raw:
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    engine.dispose()
 
 
 def test_a_locked_database_says_so_and_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
