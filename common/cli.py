@@ -11,24 +11,27 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.table import Table
 
 from common import config
 from common.config import Settings
-from common.errors import HardfirstError, SettingError
-from common.status import project_status
+from common.errors import HardfirstError, SettingError, UnknownNameError
+from common.lifeline import die_with
 
-console = Console()
+
+class _Misuse(click.ClickException):
+    """A setting or an argument is wrong."""
+
+    exit_code = 2
 
 
 class _Group(click.Group):
-    """Errors on purpose are one sentence and exit code 1, never a traceback."""
+    """Errors on purpose are one sentence and an exit code, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SettingError as error:
-            raise click.UsageError(str(error)) from error
+        except (SettingError, UnknownNameError) as error:
+            raise _Misuse(str(error)) from error
         except HardfirstError as error:
             raise click.ClickException(str(error)) from error
 
@@ -36,15 +39,27 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hardfirst")
 def main() -> None:
-    """Hardest images first: active learning beside Label Studio and CVAT."""
+    """Hardest images first: active learning beside Label Studio and CVAT.
+
+    Settings come from the environment and from .env; `hardfirst settings` lists them.
+    """
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """One line, as long as it is: what people and grep read."""
+    Console().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _logging(settings: Settings) -> None:
-    handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False)
+    handler: logging.Handler = logging.StreamHandler()
     if settings.log_json:
-        handler = logging.StreamHandler()
         handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s", force=True)
+    elif sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for loud in ("httpx", "httpcore", "alembic"):
         logging.getLogger(loud).setLevel(logging.WARNING)
 
@@ -57,39 +72,40 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+_parent = click.option("--parent", type=int, hidden=True, help="Die when this process dies.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+def _child(parent: int | None) -> None:
+    if parent:
+        die_with(parent)
+
+
 @main.command()
-def serve() -> None:
+@_parent
+def serve(parent: int | None) -> None:
     """Run the service: HTTP and worker, all one machine needs.
 
     Example: hardfirst serve
     """
+    from common.connection import check_serving
     from common.serve import Supervisor, commands
 
+    _child(parent)
     settings = config.load()
     _logging(settings)
-    _ready(settings)
-    console.print(f"hardfirst answers on http://{settings.bind}:{settings.port}; state is in {settings.folder}")
+    check_serving(settings)
+    _say(f"hardfirst answers on http://{settings.bind}:{settings.port}; state is in {settings.folder}")
     Supervisor(commands()).run()
 
 
-def _ready(settings: Settings) -> None:
-    """Fail here, in one sentence, rather than in a child that is started again and again."""
-    from common.compose import plugins
-    from common.loop.ordering import check_strategy
-    from common.store import open_store
-
-    check_strategy(settings.strategy, settings.acquisition)
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    open_store(settings.database, settings.folder).close()
-    settings.secrets()
-    plugins()
-
-
 @main.command(hidden=True)
-def web() -> None:
+@_parent
+def web(parent: int | None) -> None:
     """The HTTP process of `serve`."""
     from common.serve import run_web
 
+    _child(parent)
     settings = config.load()
     _logging(settings)
 
@@ -97,17 +113,24 @@ def web() -> None:
         from common.compose import backend, plugins
         from common.web.app import create_app
 
-        return create_app(backend(settings), plugins().values())
+        made = backend(settings)
+        made.warm()
+        return create_app(made, plugins().values())
 
     run_web(settings, make_app)
 
 
 @main.command(hidden=True)
-def worker() -> None:
-    """The reconciler of `serve`."""
+@_parent
+def worker(parent: int | None) -> None:
+    """The reconciler of `serve`.
+
+    Example: hardfirst worker
+    """
     from common.compose import loop
     from common.worker import Worker
 
+    _child(parent)
     settings = config.load()
     _logging(settings)
     made = loop(settings)
@@ -119,7 +142,8 @@ def worker() -> None:
 @click.option("--project", required=True, help="The platform's project id.")
 @click.option("--dry-run", is_flag=True, help="Print every change, make none.")
 @click.option("--replace", is_flag=True, help="Take the place of another connected backend.")
-def connect(platform: str, project: str, dry_run: bool, replace: bool) -> None:
+@_as_json
+def connect(platform: str, project: str, dry_run: bool, replace: bool, as_json: bool) -> None:
     """Connect a project; what was there before is kept for `disconnect`.
 
     Example: hardfirst connect label-studio --project 12 --dry-run
@@ -127,12 +151,16 @@ def connect(platform: str, project: str, dry_run: bool, replace: bool) -> None:
     from common.connection import connect_project
 
     changes, warnings = connect_project(config.load(), platform, project, dry_run=dry_run, replace=replace)
+    if as_json:
+        listed = [{"what": c.what, "before": c.before, "after": c.after} for c in changes]
+        click.echo(json.dumps({"dry_run": dry_run, "changes": listed, "warnings": warnings}, indent=2))
+        return
     for change in changes:
-        console.print(f"{'would change' if dry_run else 'changed'} {change}", markup=False)
+        _say(f"{'would change' if dry_run else 'changed'} {change}")
     for warning in warnings:
-        console.print(warning, style="yellow", markup=False)
+        _say(f"warning: {warning}", style="yellow")
     if not changes:
-        console.print("nothing to change: the project is connected")
+        _say("nothing to change: the project is connected")
 
 
 @main.command()
@@ -146,15 +174,17 @@ def disconnect(platform: str, project: str, keep_predictions: bool) -> None:
     """
     from common.connection import disconnect_project
 
-    with console.status("removing our predictions") as status:
-        settings = config.load()
+    settings = config.load()
+    with Console(stderr=True).status("removing our predictions") as shown:
 
         def tell(rows: int) -> None:
-            status.update(f"removing our predictions: {rows} rows")
+            shown.update(f"removing our predictions: {rows} rows")
 
         changes = disconnect_project(settings, platform, project, keep_predictions=keep_predictions, progress=tell)
     for change in changes:
-        console.print(f"changed {change}", markup=False)
+        _say(f"changed {change}")
+    if not changes:
+        _say("nothing to change: the project is not connected")
 
 
 @main.command()
@@ -168,40 +198,38 @@ def forget(key: str) -> None:
     from common.connection import forget_project
 
     forget_project(config.load(), key)
-    console.print(f"forgot {key}")
+    _say(f"forgot {key}")
 
 
 @main.command()
 @click.option("--project", "key", default=None, help="platform:id; default all.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@_as_json
 def status(key: str | None, as_json: bool) -> None:
     """Where every project stands: labels, round, queue, what is going on and why.
 
     Example: hardfirst status --project label-studio:12
     """
-    from common.compose import tools
+    from common.status import statuses
 
-    made = tools(config.load())
-    rows = [project_status(made, p) for p in made.store.projects.all() if key in (None, p.key)]
+    rows = statuses(config.load(), key)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        console.print("no project is connected; run `hardfirst connect PLATFORM --project ID`")
+        _say("no project is connected; run `hardfirst connect PLATFORM --project ID`")
     for row in rows:
-        _print_status(row)
+        _say_status(row)
 
 
-def _print_status(row: dict[str, Any]) -> None:
-    table = Table(title=f"{row['key']}  {row['title']}", title_justify="left", show_header=False)
+def _say_status(row: dict[str, Any]) -> None:
+    _say(f"{row['key']}  {row['title']}".rstrip(), style="bold")
     for name in ("state", "images", "labels", "training", "queue", "model", "classes"):
-        table.add_row(name, row[name])
+        _say(f"  {name:<9} {row[name]}")
     for warning in row["warnings"]:
-        table.add_row("[yellow]warning[/]", warning)
+        _say(f"  {'warning':<9} {warning}", style="yellow")
     for entry in row["journal"]:
         at = time.strftime("%m-%d %H:%M:%S", time.localtime(entry["at"]))
-        table.add_row(at, entry["text"])
-    console.print(table)
+        _say(f"  {at}  {entry['text']}")
 
 
 @main.command()
@@ -214,7 +242,26 @@ def train(key: str) -> None:
     from common.connection import ask_training
 
     ask_training(config.load(), key)
-    console.print(f"asked; `hardfirst status --project {key}` shows the progress")
+    _say(f"asked; `hardfirst status --project {key}` shows the progress")
+
+
+@main.command()
+@click.option("--markdown", is_flag=True, help="As the table of the README.")
+def settings(markdown: bool) -> None:
+    """Every setting, its default and what it does; values are never shown.
+
+    Example: hardfirst settings
+    """
+    from common.status import setting_rows
+
+    rows = setting_rows()
+    if markdown:
+        click.echo("| Variable | Default | Meaning |\n| --- | --- | --- |")
+        for name, default, meaning in rows:
+            click.echo(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning.replace('``', '`')} |")
+        return
+    for name, default, meaning in rows:
+        _say(f"{name:<32} {default:<16} {meaning}")
 
 
 if __name__ == "__main__":

@@ -2,47 +2,158 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from common.compose import media, open_platform, plugin
+from common.compose import media, open_platform, plugin, plugins
 from common.config import Settings
-from common.errors import ProjectGoneError, UnknownNameError
+from common.errors import HardfirstError, ProjectGoneError, SettingError, StoreError, UnknownNameError
+from common.loop.ordering import check_strategy
 from common.media import Source, hosts_to_allow
 from common.ports import Change, Platform
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
 
 RETIRE_SLICE = 100
+HELD_S = 120.0
+"""How long the worker keeps its hands off a project that is being connected here."""
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """The store, closed at the end.
+
+    Raises:
+        SettingError: HARDFIRST_HOME cannot be written.
+        StoreError: The database cannot be opened.
+    """
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        probe = settings.folder / f".writable-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(
+            f"HARDFIRST_HOME is {str(settings.home)!r}, which cannot be written ({error.strerror}): name another folder"
+        ) from error
+    try:
+        store = open_store(settings.database, settings.folder)
+    except HardfirstError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        name = "HARDFIRST_DATABASE_URL" if settings.database_url else f"the database in {settings.folder}"
+        raise StoreError(f"{name} cannot be opened: {_without_password(first, settings)}") from error
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _without_password(text: str, settings: Settings) -> str:
+    """Drivers and parsers repeat the URL they were given."""
+    url = settings.database_url or ""
+    login, at, _ = url.partition("://")[2].rpartition("@")
+    secret = login.partition(":")[2]
+    return text.replace(url, "the URL").replace(secret, "***") if at and secret else text
+
+
+def check_serving(settings: Settings) -> None:
+    """Fail now, in one sentence, rather than in a child that is started again and again.
+
+    Raises:
+        HardfirstError: A setting is wrong, the database cannot be opened, or the port is taken.
+    """
+    check_strategy(settings.strategy, settings.acquisition)
+    _check_address(settings)
+    with opened(settings) as store:
+        settings.secrets()
+        used = {p.platform for p in store.projects.all() if p.state != "archived"}
+    _check_platforms(settings, used)
+
+
+def _check_address(settings: Settings) -> None:
+    if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
+        missing = "BASIC_AUTH_PASS" if settings.basic_auth_user else "BASIC_AUTH_USER"
+        raise SettingError(f"{missing} is not set but its other half is: set both, or none")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(settings.bind, settings.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingError(
+                f"HARDFIRST_PORT is {settings.port}, where something listens already: stop it, or name another port"
+            ) from error
+        raise SettingError(
+            f"HARDFIRST_HOST is {settings.bind!r} and HARDFIRST_PORT {settings.port}, where nothing can listen "
+            f"({error.strerror}): name an address of this machine"
+        ) from error
+
+
+def _check_platforms(settings: Settings, used: set[str]) -> None:
+    """The platforms of connected projects must have their settings, and at least one must in any case."""
+    missing: dict[str, SettingError] = {}
+    for name, found in plugins().items():
+        try:
+            found.open("1", settings, {}, lambda _state: None)
+        except SettingError as error:
+            missing[name] = error
+    for name, problem in missing.items():
+        if name in used or len(missing) == len(plugins()):
+            raise problem
 
 
 def connect_project(
     settings: Settings, platform: str, project: str, *, dry_run: bool, replace: bool
 ) -> tuple[list[Change], list[str]]:
-    """Connect a project; returns (changes, warnings for people)."""
-    plugin(platform)
-    store = open_store(settings.database, settings.folder)
-    key = f"{platform}:{project}"
-    known = store.projects.get(key)
-    if dry_run and known is None:
-        port = plugin(platform).open(project, settings, {}, lambda _state: None)
-        port.spec()
-        return port.connect(dry_run=True, replace=replace), _hosts(settings, port)
-    if known is None or known.state == "archived":
-        store.projects.ask(platform, project)
-        # Held back from the worker while we are at it: it would connect the same project at the same time.
-        store.projects.update(key, retry_at=time.time() + 120)
-    row = _known(store, key)
+    """Connect a project; returns (changes, warnings for people). With ``dry_run`` nothing changes, here neither."""
+    found = plugin(platform)
+    with opened(settings) as store:
+        key = f"{platform}:{project}"
+        known = store.projects.get(key)
+        if dry_run:
+            state = dict(known.platform_state) if known else {}
+            port = found.open(project, settings, state, lambda _state: None)
+            port.spec()
+            return port.connect(dry_run=True, replace=replace), _hosts(settings, port)
+        if known is None or known.state == "archived":
+            store.projects.ask(platform, project)
+            # Held back from the worker while we are at it: it would connect the same project at the same time.
+            store.projects.update(key, retry_at=time.time() + HELD_S)
+        try:
+            return _connect(settings, store, _known(store, key), replace=replace)
+        except HardfirstError:
+            _as_before(store, key, known)
+            raise
+
+
+def _connect(settings: Settings, store: Store, row: ProjectRow, *, replace: bool) -> tuple[list[Change], list[str]]:
     port = open_platform(settings, store, row)
     spec = port.spec()
-    changes = port.connect(dry_run=dry_run, replace=replace)
-    if not dry_run:
-        fresh = {"reconciled": None, "retry_at": None, "order_asked": time.time()}
-        store.projects.update(key, state="active", reason="", spec=spec, platform_state=port.state, **fresh)
-        for change in changes:
-            store.journal.write(key, str(change))
+    changes = port.connect(dry_run=False, replace=replace)
+    fresh = {"reconciled": None, "retry_at": None, "order_asked": time.time()}
+    store.projects.update(row.key, state="active", reason="", spec=spec, platform_state=port.state, **fresh)
+    for change in changes:
+        store.journal.write(row.key, str(change))
     return changes, _hosts(settings, port)
+
+
+def _as_before(store: Store, key: str, known: ProjectRow | None) -> None:
+    """What a person was told did not work must not be tried again by the worker behind their back."""
+    row = _known(store, key)
+    if row.state != "asked" or (known is not None and known.state == "asked"):
+        return
+    if known is None and not row.platform_state:
+        store.forget(key)
+    else:  # what is to be undone on the platform is kept
+        store.projects.update(key, state="archived", reason="connecting failed", retry_at=None)
 
 
 def _hosts(settings: Settings, port: Platform) -> list[str]:
@@ -51,7 +162,7 @@ def _hosts(settings: Settings, port: Platform) -> list[str]:
     urls = (port.media_url(s.id, s.uri) for s in port.samples() if s.uri)
     found = hosts_to_allow(urls, source, settings.allow_hosts)
     return [
-        f"{count} images are on {host}, which hardfirst does not fetch from: set HARDFIRST_ALLOW_HOSTS={host} to allow it"
+        f"{count} images are on {host}, which is not allowed: set HARDFIRST_ALLOW_HOSTS={host} to fetch from it"
         for host, count in found.items()
     ]
 
@@ -60,20 +171,21 @@ def disconnect_project(
     settings: Settings, platform: str, project: str, *, keep_predictions: bool, progress: Callable[[int], None]
 ) -> list[Change]:
     """Put back what was there before; remove what we made, predictions included unless they are to stay."""
-    store = open_store(settings.database, settings.folder)
-    row = _known(store, f"{platform}:{project}")
-    store.projects.update(row.key, state="archived", reason="disconnected by a person", publication=None)
-    _stop_round(store, row)
-    port = open_platform(settings, store, row)
-    try:
-        changes = port.disconnect()
-        if not keep_predictions:
-            _remove(store, row, port, progress)
-    except ProjectGoneError:
-        changes = []
-    store.projects.update(row.key, platform_state=port.state)
-    store.journal.write(row.key, "disconnected by a person")
-    return changes
+    plugin(platform)
+    with opened(settings) as store:
+        row = _known(store, f"{platform}:{project}")
+        port = open_platform(settings, store, row)
+        store.projects.update(row.key, state="archived", reason="disconnected by a person", publication=None)
+        _stop_round(store, row)
+        try:
+            changes = port.disconnect()
+            if not keep_predictions:
+                _remove(store, row, port, progress)
+        except ProjectGoneError:
+            changes = []
+        store.projects.update(row.key, platform_state=port.state)
+        store.journal.write(row.key, "disconnected by a person")
+        return changes
 
 
 def _stop_round(store: Store, row: ProjectRow) -> None:
@@ -94,18 +206,25 @@ def _remove(store: Store, row: ProjectRow, port: Platform, progress: Callable[[i
 
 
 def forget_project(settings: Settings, key: str) -> None:
-    """Delete our rows and round folders of a project that is disconnected or gone."""
-    store = open_store(settings.database, settings.folder)
-    row = _known(store, key)
-    if row.state == "active":
-        raise UnknownNameError(f"{key} is still connected; run `hardfirst disconnect` first, then `forget`")
-    import shutil
+    """Delete our rows and round folders of a project that is disconnected or gone.
 
-    shutil.rmtree(settings.folder / "rounds" / key.replace(":", "-"), ignore_errors=True)
-    for checkpoint in store.rounds.checkpoints(key):
-        Path(checkpoint.path).unlink(missing_ok=True)
-    store.forget(key)
-    _evict(settings, store)
+    Raises:
+        HardfirstError: It is still connected.
+    """
+    with opened(settings) as store:
+        row = _known(store, key)
+        if row.state in ("active", "stopped"):
+            raise HardfirstError(
+                f"{key} is still connected; run `hardfirst disconnect {row.platform} --project {row.external}` first"
+            )
+        shutil.rmtree(settings.folder / "rounds" / key.replace(":", "-"), ignore_errors=True)
+        others = (p.key for p in store.projects.all() if p.key != key)
+        shared = {c.path for other in others for c in store.rounds.checkpoints(other)}
+        for checkpoint in store.rounds.checkpoints(key):
+            if checkpoint.path not in shared:
+                Path(checkpoint.path).unlink(missing_ok=True)
+        store.forget(key)
+        _evict(settings, store)
 
 
 def _evict(settings: Settings, store: Store) -> None:
@@ -116,10 +235,18 @@ def _evict(settings: Settings, store: Store) -> None:
 
 
 def ask_training(settings: Settings, key: str) -> None:
-    """A person wants a round now."""
-    store = open_store(settings.database, settings.folder)
-    _known(store, key)
-    store.projects.update(key, training_asked=time.time())
+    """A person wants a round now.
+
+    Raises:
+        HardfirstError: The project is not connected.
+    """
+    with opened(settings) as store:
+        row = _known(store, key)
+        if row.state == "archived":
+            raise HardfirstError(
+                f"{key} is not connected: run `hardfirst connect {row.platform} --project {row.external}` first"
+            )
+        store.projects.update(key, training_asked=time.time())
 
 
 def _known(store: Store, key: str) -> ProjectRow:

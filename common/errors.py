@@ -7,6 +7,7 @@ HardfirstError
 │   ├── PlatformUnreachableError   no answer, or a server-side failure: worth another try later
 │   ├── AccessDeniedError          wrong, expired or powerless token
 │   ├── ProjectGoneError           the project no longer exists
+│   ├── NotListedError             nobody has added hardfirst to this project on the platform
 │   ├── UnsupportedProjectError    the project is of a kind hardfirst does not serve
 │   ├── ChangedByPersonError       a person changed a setting that hardfirst had set
 │   └── PublishError               the platform stored less than was sent
@@ -46,6 +47,10 @@ class AccessDeniedError(PlatformError):
 
 class ProjectGoneError(PlatformError):
     """The project no longer exists on the platform."""
+
+
+class NotListedError(PlatformError):
+    """Nobody has added hardfirst to this project on the platform."""
 
 
 class UnsupportedProjectError(PlatformError):

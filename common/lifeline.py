@@ -9,22 +9,26 @@ import sys
 import threading
 import time
 
-PR_SET_PDEATHSIG = 1
-CHECK_S = 1.0
+_PR_SET_PDEATHSIG = 1
+_CHECK_S = 0.5
 
 
-def die_with_parent() -> None:
-    """Call it in the child: it is killed as soon as its parent is gone (Linux: by the kernel; else within a second)."""
-    parent = os.getppid()
+def die_with(parent: int) -> None:
+    """Call it early in a child: it is killed as soon as its parent is gone, also when that is so already.
+
+    On Linux by the kernel, when the thread that started the child ends; everywhere by looking twice a second.
+
+    Args:
+        parent: Process id of the parent, as the parent told it: a child that asks too late is told its new parent's.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-        return
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
     threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
 
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(CHECK_S)
+        time.sleep(_CHECK_S)
     os._exit(1)

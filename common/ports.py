@@ -52,10 +52,14 @@ class Platform(Protocol):
     def spec(self) -> ProjectSpec:
         """The project as it is now. Raises UnsupportedProjectError or ProjectGoneError."""
 
-    def connect(self, *, dry_run: bool, replace: bool) -> list[Change]:
+    def connect(self, *, dry_run: bool, replace: bool, listed: bool = False) -> list[Change]:
         """Register with the platform; what was there before goes into ``state`` before the first write.
 
-        Idempotent: connecting twice changes nothing the second time.
+        Idempotent: connecting twice changes nothing the second time. With ``listed`` only where a person has added
+        us on the platform: anybody who can reach us may say so, the platform knows.
+
+        Raises:
+            NotListedError: ``listed``, and nobody has.
         """
 
     def disconnect(self) -> list[Change]:

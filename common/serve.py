@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 from common.config import Settings
-from common.lifeline import die_with_parent
 
 STEADY_S = 60.0
 """A process that ran this long starts its back-off from the beginning."""
@@ -67,7 +67,7 @@ class Supervisor:
             log.warning("%s ended (%s); again in %.1f s", child.name, child.process.returncode, child.wait)
             child.process, child.again_at = None, now + child.wait
         if now >= child.again_at:
-            child.process = subprocess.Popen(child.command, preexec_fn=die_with_parent)  # noqa: PLW1509,S603 - own command
+            child.process = subprocess.Popen(child.command)
             child.started = now
 
     def _end(self) -> None:
@@ -83,19 +83,21 @@ class Supervisor:
 
 
 def commands() -> dict[str, Sequence[str]]:
-    """What one machine runs."""
-    me = [sys.executable, "-m", "common.cli"]
-    return {"web": [*me, "web"], "worker": [*me, "worker"]}
+    """What one machine runs; each dies with this process."""
+    me, parent = [sys.executable, "-m", "common.cli"], ["--parent", str(os.getpid())]
+    return {"web": [*me, "web", *parent], "worker": [*me, "worker", *parent]}
 
 
 def run_web(settings: Settings, make_app: Callable[[], Any]) -> None:
     """Gunicorn in this process: one worker with threads, restarted when it hangs."""
     from gunicorn.app.base import BaseApplication
 
+    host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+
     class Application(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             options = {
-                "bind": f"{settings.bind}:{settings.port}",
+                "bind": f"{host}:{settings.port}",
                 "workers": 1,
                 "worker_class": "gthread",
                 "threads": 16,

@@ -76,7 +76,7 @@ class Worker:
         for row in self._store.projects.all():
             if self._stop.is_set():
                 break
-            if row.state != "archived" and self._store.projects.lease(row.key, self._me, LEASE_S) is not None:
+            if self._store.projects.lease(row.key, self._me, LEASE_S) is not None:
                 moved |= self._loop.step(row.key)
         return moved
 
@@ -88,5 +88,3 @@ class Worker:
             if any(h.event.kind == "connect" for h in hints):
                 self._store.projects.ask(name, external)
             self._store.inbox.done([h.id for h in hints])
-
-

@@ -9,23 +9,32 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from common.domain import Event, ProjectSpec
-from common.errors import HardfirstError, UnsupportedProjectError
+from common.domain import Event, ProjectSpec, RemoteSample
+from common.errors import HardfirstError, StoreError, UnsupportedProjectError
+from common.web.app import BadRequestError
 from common.web.backend import Answer, Backend
 from ls_backend import label_config, wire
 
 PLATFORM = "label-studio"
 MODEL_CLASS = "hardfirst"
 
-LABEL_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
-SAMPLE_ACTIONS = ("TASKS_CREATED", "TASKS_DELETED")
-TRAIN_ACTIONS = ("START_TRAINING",)
+KINDS = {
+    "ANNOTATION_CREATED": "labels",
+    "ANNOTATIONS_CREATED": "labels",
+    "ANNOTATION_UPDATED": "labels",
+    "ANNOTATIONS_DELETED": "labels",
+    "TASKS_CREATED": "samples",
+    "TASKS_DELETED": "samples",
+    "START_TRAINING": "train",
+}
+"""Webhook action -> what it hints at."""
+
+MAX_PREDICT = 64 * 1024 * 1024
+"""Bytes of a /predict: "Retrieve predictions" sends every task of the project at once."""
+MAX_ID = 18
+"""Digits of an id: what a database's integers hold."""
 
 log = logging.getLogger(__name__)
-
-
-class BadRequestError(HardfirstError):
-    """A body that is not what Label Studio sends; one sentence says what was wanted."""
 
 
 def blueprint(backend: Backend) -> Blueprint:
@@ -34,7 +43,7 @@ def blueprint(backend: Backend) -> Blueprint:
     routes.add_url_rule("/", "index", lambda: jsonify(_health()))
     routes.add_url_rule("/health", "health", lambda: jsonify(_health()))
     routes.add_url_rule("/setup", "setup", lambda: jsonify(setup(backend, body())), methods=["POST"])
-    routes.add_url_rule("/predict", "predict", lambda: jsonify(predict(backend, body())), methods=["POST"])
+    routes.add_url_rule("/predict", "predict", lambda: _predict(backend), methods=["POST"])
     routes.add_url_rule("/webhook", "webhook", lambda: _webhook(backend), methods=["POST"])
     routes.add_url_rule("/train", "train", lambda: _train(backend), methods=["POST"])
     routes.add_url_rule("/versions", "versions", lambda: jsonify(versions=_versions(backend)))
@@ -51,10 +60,12 @@ def body() -> dict[str, Any]:
     Raises:
         BadRequestError: It is not a JSON object.
     """
+    if not request.is_json:  # also keeps out the forms that a web page may post anywhere without being asked
+        raise BadRequestError(f"the content type is {request.mimetype!r}; send application/json")
     try:
         found = json.loads(request.get_data(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"the body is not JSON: {error}; send an object with content type json") from error
+        raise BadRequestError(f"the body is not JSON: {error}; send an object") from error
     if not isinstance(found, dict):
         raise BadRequestError(f"the body is a JSON {type(found).__name__}; send an object")
     return found
@@ -68,8 +79,17 @@ def project_id(value: Any) -> str:
     """'12' of '12.1795196587', of 12 and of {'id': 12}; '' when there is none."""
     if isinstance(value, Mapping):
         value = value.get("id")
-    head = str(value if value is not None else "").partition(".")[0]
-    return head if head.isdigit() else ""
+    return row_id(value.partition(".")[0] if isinstance(value, str) else value)
+
+
+def row_id(value: Any) -> str:
+    """An id of Label Studio, a number or its digits, as text; '' when it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return ""
+    if isinstance(value, int) and not 0 <= value < 10**MAX_ID:
+        return ""
+    text = str(value)
+    return text if text.isascii() and text.isdecimal() and len(text) <= MAX_ID else ""
 
 
 def setup(backend: Backend, sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,38 +100,70 @@ def setup(backend: Backend, sent: Mapping[str, Any]) -> dict[str, Any]:
     row = backend.store.projects.get(f"{PLATFORM}:{project}")
     if row is None or row.state == "archived":
         backend.record(Event(PLATFORM, project, "connect"))
-    return {"model_version": backend.version(PLATFORM, project) or f"{MODEL_CLASS}@0"}
+    return {"model_version": version(backend, project)}
+
+
+def version(backend: Backend, project: str) -> str:
+    """The version annotators are served by; before the first one a name under which nothing is stored."""
+    return backend.version(PLATFORM, project) or f"{MODEL_CLASS}@0"
+
+
+def _predict(backend: Backend) -> Response:
+    request.max_content_length = MAX_PREDICT
+    return jsonify(predict(backend, body()))
 
 
 def predict(backend: Backend, sent: Mapping[str, Any]) -> dict[str, Any]:
-    """One result per task, in order, whatever the tasks are."""
+    """One result per task, in order, whatever the tasks are.
+
+    Raises:
+        BadRequestError: ``tasks`` is not a list.
+        StoreError: Worth another try: Label Studio would store an empty answer for good.
+    """
     tasks = sent.get("tasks")
     if not isinstance(tasks, list):
         raise BadRequestError(f"tasks is a {type(tasks).__name__}; send a list of tasks")
     project = project_id(sent.get("project")) or next(
         (p for t in tasks if isinstance(t, dict) and (p := project_id(t.get("project")))), ""
     )
-    known = [t for t in tasks if isinstance(t, dict) and t.get("id") is not None]
-    answers = _answers(backend, f"{PLATFORM}:{project}", sent, known)
+    known = [t for t in tasks if isinstance(t, dict) and row_id(t.get("id"))]
+    if len(known) < len(tasks):
+        log.warning("%s:%s: %d of %d tasks have no id", PLATFORM, project, len(tasks) - len(known), len(tasks))
+    now = version(backend, project)
+    answers = _answers(backend, f"{PLATFORM}:{project}", sent, known, now)
     by_task = dict(zip((id(t) for t in known), answers, strict=True))
-    return {"results": [by_task.get(id(t), {"result": [], "score": None}) for t in tasks]}
+    return {"results": [by_task.get(id(t), _nothing(now)) for t in tasks]}
 
 
-def _answers(backend: Backend, key: str, sent: Mapping[str, Any], tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    version = backend.version(PLATFORM, key.partition(":")[2]) or f"{MODEL_CLASS}@0"
+def _answers(
+    backend: Backend, key: str, sent: Mapping[str, Any], tasks: list[dict[str, Any]], now: str
+) -> list[dict[str, Any]]:
     try:
         spec = _spec(backend, key, sent)
-        found = backend.predict(key, spec, [wire.sample(t, spec) for t in tasks])
+        found = backend.predict(key, spec, [_sample(t, spec) for t in tasks])
+    except StoreError:
+        raise
     except HardfirstError as error:
         log.warning("%s: /predict answers without boxes: %s", key, error)
-        return [{"result": [], "score": None, "model_version": version} for _ in tasks]
-    return [_result(a, spec, version) for a in found]
+        return [_nothing(now) for _ in tasks]
+    return [_result(a, spec, now) for a in found]
 
 
-def _result(answer: Answer, spec: ProjectSpec, version: str) -> dict[str, Any]:
+def _nothing(now: str) -> dict[str, Any]:
+    """No boxes; a score, because Label Studio sorts tasks without one before all others."""
+    return {"result": [], "score": 1.0, "model_version": now}
+
+
+def _sample(task: Mapping[str, Any], spec: ProjectSpec) -> RemoteSample:
+    """Only what a prediction needs; text that is no valid Unicode names no image."""
+    uri = wire.image_uri(task.get("data"), spec.details["image"])
+    return RemoteSample(row_id(task["id"]), uri if uri == uri.encode(errors="ignore").decode() else "")
+
+
+def _result(answer: Answer, spec: ProjectSpec, now: str) -> dict[str, Any]:
     if answer.problem:
         log.warning("task %s: no boxes: %s", answer.item.sample, answer.problem)
-    row = wire.prediction(answer.item, answer.version or version, spec)
+    row = wire.prediction(answer.item, answer.version or now, spec)
     return {name: row[name] for name in ("result", "score", "model_version")}
 
 
@@ -149,18 +201,13 @@ def events(backend: Backend, sent: Mapping[str, Any]) -> list[Event]:
     if kind != "labels":
         return [Event(PLATFORM, project, kind)]
     found = _listed(sent.get("annotation")) + _listed(sent.get("annotations"))
-    samples = {str(a["task"]) for a in found if isinstance(a.get("task"), int | str)}
-    samples |= {str(t["id"]) for t in _listed(sent.get("task")) if "id" in t}
-    return [Event(PLATFORM, project, kind, tuple(sorted(samples)), tuple(str(a["id"]) for a in found if "id" in a))]
+    samples = {row_id(a.get("task")) for a in found} | {row_id(t.get("id")) for t in _listed(sent.get("task"))}
+    annotations = {row_id(a.get("id")) for a in found}
+    return [Event(PLATFORM, project, kind, tuple(sorted(samples - {""})), tuple(sorted(annotations - {""})))]
 
 
 def _kind(action: Any) -> str | None:
-    kinds = {
-        **dict.fromkeys(LABEL_ACTIONS, "labels"),
-        **dict.fromkeys(SAMPLE_ACTIONS, "samples"),
-        **dict.fromkeys(TRAIN_ACTIONS, "train"),
-    }
-    return kinds.get(action) if isinstance(action, str) else None
+    return KINDS.get(action) if isinstance(action, str) else None
 
 
 def _listed(value: Any) -> list[dict[str, Any]]:

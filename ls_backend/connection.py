@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common.config import Settings
-from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableError
+from common.errors import AccessDeniedError, NotListedError, PlatformError, PlatformUnreachableError
 from common.ports import Change
 from ls_backend import refusals
 from ls_backend.snapshot import HOOK, OWN, SAMPLING, TAB, TITLE, VIEW, Snapshot, same, told
@@ -61,7 +61,7 @@ class Connection:
 
     # --- connect -----------------------------------------------------------------------------------------
 
-    def connect(self, *, dry_run: bool, replace: bool) -> list[Change]:
+    def connect(self, *, dry_run: bool, replace: bool, listed: bool = False) -> list[Change]:
         """Register backend, webhook and tab; sampling and model version wait for the first ``activate``.
 
         A backend that a person added in Label Studio's form under our address is adopted. Other backends stay
@@ -69,10 +69,16 @@ class Connection:
         ``disconnect`` can give both back.
 
         Raises:
+            NotListedError: ``listed`` and no backend of the project has our address.
             PlatformError: Another backend is connected and ``replace`` is false; or Label Studio cannot, or may
                 not, call HARDFIRST_URL.
         """
         now = self.look()
+        if listed and now.backend is None:
+            raise NotListedError(
+                f"no ML backend of project {self.id} has the address {self._settings.public_url}: add it there, or "
+                f"run `hardfirst connect label-studio --project {self.id}`"
+            )
         others = self._others(now, replace)
         changes = now.to_register()
         if "before" not in self.state:

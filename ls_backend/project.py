@@ -59,10 +59,10 @@ class LabelStudioPlatform:
             show_from=self._settings.model_score_threshold,
         )
 
-    def connect(self, *, dry_run: bool, replace: bool) -> list[Change]:
+    def connect(self, *, dry_run: bool, replace: bool, listed: bool = False) -> list[Change]:
         """Register with the project; see ``Connection.connect``."""
         self.spec()
-        return self._connection.connect(dry_run=dry_run, replace=replace)
+        return self._connection.connect(dry_run=dry_run, replace=replace, listed=listed)
 
     def disconnect(self) -> list[Change]:
         """Put back what was there before; predictions stay, ``retire`` removes them slowly."""

@@ -1,4 +1,4 @@
-"""Small real stand-ins for the ports: a platform, a model, a trainer and an image library, all in memory or a folder."""
+"""Small real stand-ins for the ports: platform, models, trainer and image library, in memory or a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from common.domain import (
     QueueItem,
     RemoteSample,
 )
-from common.errors import MediaError, ModelError, PlatformUnreachableError, ProjectGoneError, UnreadableImageError
+from common.errors import (
+    MediaError,
+    ModelError,
+    NotListedError,
+    PlatformUnreachableError,
+    ProjectGoneError,
+    UnreadableImageError,
+)
 from common.loop import Tools
 from common.media import Stored
 from common.ports import Change, Drift, Model, TrainingProgress, TrainingSample, TrainingSpec
@@ -42,6 +49,7 @@ class FakePlatform:
     state: dict[str, Any] = field(default_factory=dict)
     drifts: list[Drift] = field(default_factory=list)
     swallow: int = 0
+    listed: bool = True
     down: bool = False
     gone: bool = False
     calls: list[str] = field(default_factory=list)
@@ -70,8 +78,10 @@ class FakePlatform:
         self._call("spec")
         return ProjectSpec("Pets", self.classes)
 
-    def connect(self, *, dry_run: bool, replace: bool) -> list[Change]:
+    def connect(self, *, dry_run: bool, replace: bool, listed: bool = False) -> list[Change]:
         self._call("connect")
+        if listed and not self.listed:
+            raise NotListedError("nobody added us")
         return [] if self.state.get("connected") else self._connected(dry_run)
 
     def _connected(self, dry_run: bool) -> list[Change]:

@@ -10,11 +10,12 @@ from common.errors import (
     AccessDeniedError,
     ChangedByPersonError,
     HardfirstError,
+    NotListedError,
     ProjectGoneError,
     UnsupportedProjectError,
 )
 from common.loop.ordering import order_step
-from common.loop.publishing import publish_step, retire_step
+from common.loop.publishing import finish_switch, publish_step, retire_step
 from common.loop.reading import compare, follow_hints
 from common.loop.scoring import fetch_some
 from common.loop.tools import Tools
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 60.0
 """Old rows are deleted only when nobody has labelled for this long: a deletion makes submits wait."""
+
+ASKED_S = 300.0
+"""Somebody said that we were added to a project; when the platform does not say so within this time, it was not so."""
 
 STOPPING = (AccessDeniedError, ChangedByPersonError, UnsupportedProjectError)
 
@@ -48,9 +52,9 @@ class ActiveLearningLoop:
             return False
         if row.state == "archived":
             return self._leave(row)
-        if row.retry_at is not None and self.tools.clock() < row.retry_at:
-            return train_step(self.tools, row) if row.state == "active" else False
         try:
+            if row.retry_at is not None and self.tools.clock() < row.retry_at:
+                return train_step(self.tools, row) if row.state == "active" else False
             moved = self._step(row)
         except HardfirstError as error:
             self._trouble(row, error)
@@ -58,6 +62,13 @@ class ActiveLearningLoop:
         if row.retry_at is not None:
             self.tools.store.projects.update(key, retry_at=None, reason="")
         return moved
+
+    def give_up(self, key: str, error: Exception, wait_s: float) -> None:
+        """An error nobody foresaw: say so, let go of what is held for the project, try again after ``wait_s``."""
+        self._platforms.pop(key, None)
+        text = f"unexpected {type(error).__name__}: {error}; the log has the details, it is tried again by itself"
+        self.tools.store.projects.update(key, reason=text, retry_at=self.tools.clock() + wait_s)
+        self.tools.store.journal.write(key, text, "error")
 
     def _trouble(self, row: ProjectRow, error: HardfirstError) -> None:
         self._platforms.pop(row.key, None)
@@ -74,11 +85,12 @@ class ActiveLearningLoop:
             return self._connect(row, platform)
         if row.state == "stopped":
             return self._try_again(row, platform)
-        moved = train_step(self.tools, row)
+        moved = train_step(self.tools, row) | finish_switch(self.tools, row, platform)
+        row = self._fresh(row)
         moved |= follow_hints(self.tools, row, platform)
         moved |= self._compare_if_due(row, platform)
         row = self._fresh(row)
-        moved |= publish_step(self.tools, row, platform)
+        moved |= self._publish(row, platform)
         moved |= bool(fetch_some(self.tools, row, platform)) or order_step(self.tools, self._fresh(row))
         return moved or self._retire_if_quiet(row, platform)
 
@@ -91,9 +103,16 @@ class ActiveLearningLoop:
         return self.tools.store.projects.get(row.key) or row
 
     def _connect(self, row: ProjectRow, platform: Platform) -> bool:
-        """A person added us on the platform: do what ``hardfirst connect`` does."""
+        """A person added us on the platform: do what ``hardfirst connect`` does, once it shows there."""
         spec = platform.spec()
-        for change in platform.connect(dry_run=False, replace=False):
+        try:
+            changes = platform.connect(dry_run=False, replace=False, listed=True)
+        except NotListedError:
+            if row.asked is not None and self.tools.clock() - row.asked < ASKED_S:
+                raise
+            self._archive(row, "nobody added hardfirst to this project")
+            return False
+        for change in changes:
             self.tools.store.journal.write(row.key, str(change))
         self.tools.store.projects.update(row.key, state="active", reason="", spec=spec, retry_at=None)
         return True
@@ -104,6 +123,13 @@ class ActiveLearningLoop:
         self._check_drift(row, platform)
         compare(self.tools, row, platform)
         return True
+
+    def _publish(self, row: ProjectRow, platform: Platform) -> bool:
+        """Send the next block; a switch would hide what a person changed, so that is looked for first."""
+        waiting = self.tools.store.publications.unfinished(row.key)
+        if waiting is not None and waiting.activated is None:
+            self._check_drift(row, platform)
+        return publish_step(self.tools, row, platform)
 
     def _check_drift(self, row: ProjectRow, platform: Platform) -> None:
         version = self.tools.store.publications.get(row.publication).version if row.publication else None

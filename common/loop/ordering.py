@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,21 +62,25 @@ def order_step(tools: Tools, row: ProjectRow) -> bool:
     if row.first_read is None or not (first or row.order_asked is not None):
         return False
     samples = tools.store.samples.all(row.key)
-    if not samples:
+    if all(s.answers for s in samples):
+        if row.order_asked is not None:  # the last image is labelled: nothing is left to order
+            tools.store.projects.update(row.key, order_asked=None)
         return False
-    model, round_number = tools.serving(row)
     waited = tools.clock() - row.first_read
-    if score_some(tools, row, model, samples) and not (first and waited > FIRST_QUEUE_S):
+    with tools.timed(row, "score"):
+        model, round_number = tools.serving(row)
+        scored = score_some(tools, row, model, samples)
+    if scored and not (first and waited > FIRST_QUEUE_S):
         return True
     _publish(tools, row, model, round_number, samples)
     return True
 
 
 def _publish(tools: Tools, row: ProjectRow, model: Model, round_number: int, samples: list[SampleRow]) -> None:
-    started = time.monotonic()
-    scored = _scored(tools, row, model, samples)
-    places = order(tools, row, scored)
-    seconds = {"order": round(time.monotonic() - started, 3)}
+    with tools.timed(row, "order"):
+        scored = _scored(tools, row, model, samples)
+        places = order(tools, row, scored)
+    seconds = tools.seconds.pop(row.key)
     partial = sum(p is None and not s.problem for s, p in zip(scored.samples, scored.predictions, strict=True))
     tools.store.publications.create(
         row.key,
@@ -87,9 +90,8 @@ def _publish(tools: Tools, row: ProjectRow, model: Model, round_number: int, sam
         sha8=model.sha256[:8],
         places=places,
         seconds=seconds,
+        order_asked=tools.clock() if partial else None,
     )
-    if partial:
-        tools.store.projects.update(row.key, order_asked=tools.clock())
     log.info("%s: ordered %d images in %.1f s", row.key, len(places), seconds["order"])
 
 

@@ -49,6 +49,26 @@ def shown_boxes(prediction: Prediction, spec: ProjectSpec, names: tuple[str, ...
     return tuple(sorted(boxes, key=lambda b: -b.score))
 
 
+def finish_switch(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
+    """Switch once more where we were cut off around the switch, before it looks like a person's; True if we were."""
+    publication = tools.store.publications.unfinished(row.key)
+    if publication is None or publication.activated is not None or publication.in_flight or not publication.rows:
+        return False
+    if platform.published().get(publication.version, 0) < publication.rows:
+        tools.store.publications.update(publication.id, state="failed")
+        tools.store.projects.update(row.key, order_asked=tools.clock())
+        return True
+    _switch(tools, row, platform, publication)
+    return True
+
+
+def _switch(tools: Tools, row: ProjectRow, platform: Platform, publication: PublicationRow) -> None:
+    platform.activate(publication.version)
+    tools.store.publications.activate(publication)
+    text = f"queue {publication.version} is active: {publication.total} images, hardest first"
+    tools.store.journal.write(row.key, text)
+
+
 def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     """Send the next block of the unfinished publication; returns whether there was one."""
     publication = tools.store.publications.unfinished(row.key)
@@ -62,11 +82,10 @@ def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
         model, _ = tools.model_of(row, publication.checkpoint)
         _send(tools, row, platform, publication, model)
     publication = tools.store.publications.get(publication.id)
-    if publication.activated is None:
-        platform.activate(publication.version)
-        tools.store.publications.activate(publication)
-        text = f"queue {publication.version} is active: {publication.total} images, hardest first"
-        tools.store.journal.write(row.key, text)
+    if publication.activated is None and publication.rows:
+        _switch(tools, row, platform, publication)
+    elif publication.activated is None and publication.sent >= publication.total:
+        tools.store.publications.update(publication.id, state="failed")  # all of it was labelled meanwhile
     seconds = publication.seconds.get("publish", 0.0) + time.monotonic() - started
     tools.store.publications.update(publication.id, seconds={**publication.seconds, "publish": round(seconds, 3)})
     return True
@@ -132,6 +151,6 @@ def retire_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
             continue
         if platform.retire(p.version, RETIRE_SLICE):
             return True
-        tools.store.publications.update(p.id, state="gone")
         tools.store.publications.drop_queue(p.id)
+        tools.store.publications.update(p.id, state="gone")
     return False

@@ -27,12 +27,10 @@ def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     if not hints:
         return False
     events = [h.event for h in hints]
-    if any(e.kind == "train" for e in events):
-        tools.store.projects.update(row.key, training_asked=tools.clock())
-    if any(e.kind == "samples" for e in events):
-        read_samples(tools, row, platform)
+    _ask_training(tools, row, [h.at for h in hints if h.event.kind == "train"])
+    moved = read_samples(tools, row, platform) if any(e.kind == "samples" for e in events) else []
     label_events = [e for e in events if e.kind == "labels"]
-    named = {s for e in label_events for s in e.samples}
+    named = {s for e in label_events for s in e.samples} | set(moved if row.watermark is not None else [])
     named |= set(tools.store.labels.samples_of(row.key, [a for e in label_events for a in e.annotations]))
     if named:
         _record(tools, row, platform, samples=sorted(named))
@@ -40,6 +38,13 @@ def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
         _record(tools, row, platform, since=row.watermark)
     tools.store.inbox.done([h.id for h in hints])
     return True
+
+
+def _ask_training(tools: Tools, row: ProjectRow, asked: list[float]) -> None:
+    """A person asked for a round; one that started since then was the answer, even if we were cut off after it."""
+    newest = tools.store.rounds.newest(row.key)
+    if asked and (newest is None or newest.started < max(asked)):
+        tools.store.projects.update(row.key, training_asked=tools.clock())
 
 
 def compare(tools: Tools, row: ProjectRow, platform: Platform) -> None:
@@ -64,9 +69,17 @@ def read_samples(tools: Tools, row: ProjectRow, platform: Platform) -> list[str]
     new, lost, moved = tools.store.samples.replace(row.key, platform.samples())
     if new or lost:
         tools.store.journal.write(row.key, f"{len(new)} new images, {len(lost)} removed")
-        if row.publication is not None and new:
-            tools.store.projects.update(row.key, order_asked=tools.clock())
+    _ask_order(tools, row)
     return moved
+
+
+def _ask_order(tools: Tools, row: ProjectRow) -> None:
+    """Images that came after the newest order was made need a place: seen from the store, whenever we were cut off."""
+    queue = tools.store.publications.unfinished(row.key)
+    if queue is None and row.publication is not None:
+        queue = tools.store.publications.get(row.publication)
+    if queue is not None and row.order_asked is None and tools.store.samples.newest(row.key) > queue.created:
+        tools.store.projects.update(row.key, order_asked=tools.clock())
 
 
 def labels_at(tools: Tools, row: ProjectRow, revision: int | None = None) -> dict[str, Label]:

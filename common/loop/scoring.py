@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from common.domain import Prediction
@@ -16,6 +17,8 @@ from common.store.samples import SampleRow
 
 FETCH_SLICE = 64
 SCORE_SLICE = 32
+SCORE_S = 4.0
+"""Slices are scored for about this long before the loop looks at hints and trainings again."""
 RETRY_S = 1800.0
 """An image that could not be had is tried again after this long."""
 RETRY_SOON_S = 60.0
@@ -27,8 +30,13 @@ log = logging.getLogger(__name__)
 def fetch_some(tools: Tools, row: ProjectRow, platform: Platform) -> int:
     """Have the bytes of the next images; returns how many were tried, 0 = all are there."""
     due = tools.store.samples.unfetched(row.key, FETCH_SLICE, tools.clock() - RETRY_S)
-    if not due:
-        return 0
+    if due:
+        with tools.timed(row, "fetch"):
+            _fetch(tools, row, platform, due)
+    return len(due)
+
+
+def _fetch(tools: Tools, row: ProjectRow, platform: Platform, due: list[SampleRow]) -> None:
     source = Source(platform.media_origin(), platform.media_headers())
     got = tools.media.get_many([platform.media_url(s.external, s.uri) for s in due], source)
     rows: list[dict[str, Any]] = []
@@ -42,14 +50,20 @@ def fetch_some(tools: Tools, row: ProjectRow, platform: Platform) -> int:
             size = {"width": stored.width, "height": stored.height}
             rows.append({"id": sample.id, "sha256": stored.sha256, "problem": "", **size})
     tools.store.samples.fetched(row.key, rows)
-    return len(due)
 
 
 def score_some(tools: Tools, row: ProjectRow, model: Model, samples: list[SampleRow]) -> int:
-    """Score the next images that ``model`` has not seen; returns how many, 0 = it has seen all."""
+    """Score images that ``model`` has not seen, for a while; returns how many, 0 = it has seen all."""
     seen = tools.store.predictions.have(model.sha256, tools.settings.imgsz)
-    due = {s.sha256: s for s in samples if s.sha256 and s.sha256 not in seen and not s.problem}
-    slice_ = list(due.values())[:SCORE_SLICE]
+    due = list({s.sha256: s for s in samples if s.sha256 and s.sha256 not in seen and not s.problem}.values())
+    started, done = time.monotonic(), 0
+    while done < len(due) and time.monotonic() - started < SCORE_S:
+        _score(tools, row, model, due[done : done + SCORE_SLICE])
+        done += SCORE_SLICE
+    return min(done, len(due))
+
+
+def _score(tools: Tools, row: ProjectRow, model: Model, slice_: list[SampleRow]) -> None:
     here = [(s, path) for s in slice_ if s.sha256 and (path := tools.media.path(s.sha256))]
     evicted = [s for s in slice_ if s not in {h[0] for h in here}]
     failed = [{"id": s.id, "sha256": None, "width": 0, "height": 0, "problem": ""} for s in evicted]
@@ -73,4 +87,3 @@ def score_some(tools: Tools, row: ProjectRow, model: Model, samples: list[Sample
     tools.store.predictions.put(model.sha256, tools.settings.imgsz, found)
     if failed:
         tools.store.samples.fetched(row.key, failed)
-    return len(slice_)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,18 @@ class Tools:
     clock: Callable[[], float] = time.time
     labels: dict[tuple[str, int], dict[str, Label]] = field(default_factory=dict)
     """Agreed labels by (project, revision): agreeing on them again at every step would cost."""
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What each project's next publication took so far, by kind of work; a restart begins at zero."""
+
+    @contextmanager
+    def timed(self, row: ProjectRow, work: str) -> Iterator[None]:
+        """Count the time inside towards the project's next publication, as ``work``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = self.seconds.setdefault(row.key, {})
+            spent[work] = round(spent.get(work, 0.0) + time.monotonic() - started, 3)
 
     def serving(self, row: ProjectRow) -> tuple[Model, int]:
         """(the model that serves a project, the round that made it; 0 = the one it started from)."""

@@ -95,7 +95,7 @@ def _with_images(tools: Tools, row: ProjectRow, labels: dict[str, Label]) -> tup
 def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[TrainingSample]) -> None:
     """Write the data set and start, or resume, the child."""
     s = tools.settings
-    tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1)
+    tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1, token=row.fence)
     try:
         base = tools.models.base(row.spec.model_path)
     except ModelError as error:
@@ -113,7 +113,7 @@ def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[Tr
         device=s.device,
         seed=s.seed,
         threads=s.threads,
-        token=round_row.token,
+        token=row.fence,
     )
     dropped = tools.trainer.start(spec, samples)
     if dropped:
@@ -149,7 +149,7 @@ def _promote(tools: Tools, row: ProjectRow, running: RoundRow, progress: Trainin
         _fail(tools, row, running, str(error))
         return
     message = f"trained on {running.labels} labels in {tools.clock() - running.started:.0f} s"
-    tools.store.rounds.promote(
+    promoted = tools.store.rounds.promote(
         running,
         path=str(model.path),
         sha256=model.sha256,
@@ -157,7 +157,8 @@ def _promote(tools: Tools, row: ProjectRow, running: RoundRow, progress: Trainin
         metrics=progress.metrics,
         message=message,
     )
-    tools.store.journal.write(row.key, f"round {running.number} done: {message}; it serves from now on")
+    if promoted:
+        tools.store.journal.write(row.key, f"round {running.number} done: {message}; it serves from now on")
 
 
 def _fail(tools: Tools, row: ProjectRow, running: RoundRow, why: str) -> None:

@@ -43,6 +43,7 @@ class ProjectRow:
     first_read: float | None
     reconciled: float | None
     retry_at: float | None
+    asked: float | None
     training_asked: float | None
     order_asked: float | None
     checkpoint: int | None
@@ -76,7 +77,7 @@ class Projects:
 
     def ask(self, platform: str, external: str) -> None:
         """Remember that somebody wants this project connected; harmless when it is known and alive."""
-        key = f"{platform}:{external}"
+        key, now = f"{platform}:{external}", time.time()
         with transaction(self._engine, write=True) as connection:
             state = connection.scalar(sa.select(project.c.state).where(project.c.key == key))
             if state is None:
@@ -85,12 +86,15 @@ class Projects:
                     "platform": platform,
                     "external": external,
                     "state": "asked",
-                    "created": time.time(),
+                    "asked": now,
+                    "created": now,
                 }
                 connection.execute(sa.insert(project), row)
             elif state == "archived":
                 connection.execute(
-                    sa.update(project).where(project.c.key == key).values(state="asked", reason="", retry_at=None)
+                    sa.update(project)
+                    .where(project.c.key == key)
+                    .values(state="asked", reason="", retry_at=None, asked=now)
                 )
 
     def update(self, key: str, **values: Any) -> None:

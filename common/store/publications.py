@@ -68,8 +68,12 @@ class Publications:
         sha8: str,
         places: Sequence[Place],
         seconds: dict[str, float],
+        order_asked: float | None = None,
     ) -> PublicationRow:
-        """Store an order under a version that was never used: ``NAME@ROUND.PUBLICATION-SHA8``."""
+        """Store an order under a version that was never used: ``NAME@ROUND.PUBLICATION-SHA8``.
+
+        ``order_asked`` is when the next order was asked for, None = this one is what was asked for.
+        """
         with transaction(self._engine, write=True) as connection:
             numbers = sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)
             number = (connection.scalar(numbers) or 0) + 1
@@ -102,7 +106,7 @@ class Publications:
             )
             connection.execute(sa.update(publication).where(older).values(state="failed"))
             connection.execute(sa.update(publication).where(publication.c.id == new).values(state="sending"))
-            connection.execute(sa.update(project).where(project.c.key == key).values(order_asked=None))
+            connection.execute(sa.update(project).where(project.c.key == key).values(order_asked=order_asked))
         return self.get(new)
 
     def get(self, publication_id: int) -> PublicationRow:

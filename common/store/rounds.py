@@ -117,17 +117,23 @@ class Rounds:
         names: list[str],
         metrics: dict[str, float],
         message: str,
-    ) -> None:
-        """In one transaction: the round is done, its checkpoint exists and serves, a new order is asked for."""
+    ) -> bool:
+        """In one transaction: the round is done, its checkpoint exists and serves, a new order is asked for.
+
+        Returns False, and changes nothing, when the round was ended by somebody else meanwhile.
+        """
         now = time.time()
         with transaction(self._engine, write=True) as connection:
+            mine = (round_.c.id == row.id) & (round_.c.state == "running")
+            done = {"state": "done", "message": message, "ended": now}
+            if not connection.execute(sa.update(round_).where(mine).values(**done)).rowcount:
+                return False
             values = {"project": row.project, "round": row.number, "path": path, "sha256": sha256, "names": names,
                       "metrics": metrics, "created": now}  # fmt: skip
             new = connection.execute(sa.insert(checkpoint).returning(checkpoint.c.id), values).scalar_one()
-            done = {"state": "done", "message": message, "ended": now}
-            connection.execute(sa.update(round_).where(round_.c.id == row.id).values(**done))
             serve = {"checkpoint": new, "order_asked": now}
             connection.execute(sa.update(project).where(project.c.key == row.project).values(**serve))
+        return True
 
     def checkpoint(self, checkpoint_id: int) -> CheckpointRow:
         """One checkpoint by id."""

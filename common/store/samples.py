@@ -69,7 +69,9 @@ class Samples:
             return {k: int(v) for k, v in connection.execute(query).mappings().one().items()}
 
     def replace(self, project: str, remote: Iterable[RemoteSample]) -> tuple[list[str], list[str], list[str]]:
-        """Make the stored list equal to the platform's.
+        """Make the stored list equal to the platform's, but for the numbers of answers: those come with the answers.
+
+        So a reading that is cut off before the answers are recorded finds the same samples again.
 
         Returns:
             Platform ids of (new samples, samples that went, samples whose answers or skips are not as recorded).
@@ -89,7 +91,7 @@ class Samples:
             if k in alive and (known[k]["answers"], known[k]["skips"]) != (listed[k].answers, listed[k].skips)
         ]
         changed = [k for k in listed if k in alive and known[k]["uri"] != listed[k].uri]
-        self._write(project, [listed[k] for k in dict.fromkeys([*new, *moved])])
+        self._write(project, [listed[k] for k in new])
         self._reset(project, [listed[k] for k in changed])
         self.drop(project, lost)
         fresh = [k for k in new if listed[k].answers or listed[k].skips]
@@ -104,8 +106,8 @@ class Samples:
                     "external": r.id,
                     "uri": r.uri,
                     "updated": r.updated.timestamp() if r.updated else None,
-                    "answers": r.answers,
-                    "skips": r.skips,
+                    "answers": 0,
+                    "skips": 0,
                     "gone": False,
                     "seen": now,
                 }
@@ -117,8 +119,14 @@ class Samples:
                     sample,
                     rows,
                     ["project", "external"],
-                    ["uri", "updated", "answers", "skips", "gone"],
+                    ["uri", "updated", "gone"],
                 )
+
+    def newest(self, project: str) -> float:
+        """When the newest image that is still there was first listed, seconds since the epoch; 0 without any."""
+        query = sa.select(sa.func.max(sample.c.seen)).where(sample.c.project == project, ~sample.c.gone)
+        with transaction(self._engine, write=False) as connection:
+            return float(connection.scalar(query) or 0.0)
 
     def _reset(self, project: str, remote: list[RemoteSample]) -> None:
         """The image behind these samples was exchanged: forget what was known of its bytes."""

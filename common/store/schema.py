@@ -31,6 +31,7 @@ project = sa.Table(
     sa.Column("first_read", sa.Float),
     sa.Column("reconciled", sa.Float),
     sa.Column("retry_at", sa.Float),
+    sa.Column("asked", sa.Float),
     sa.Column("training_asked", sa.Float),
     sa.Column("order_asked", sa.Float),
     sa.Column("checkpoint", sa.Integer),

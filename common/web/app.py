@@ -9,19 +9,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
 from common.errors import HardfirstError, StoreError
 from common.ports import PlatformPlugin
 from common.web.auth import guard
 from common.web.backend import Backend
-from common.web.metrics import collect, observe
+from common.web.metrics import exposition, observe
 
-MAX_BODY = 20 * 1024 * 1024
-"""Bytes of a request; more is answered with 413."""
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a request; more is answered with 413. The largest webhook of a platform has some 3 MB."""
+MAX_LIMIT = 1_000_000
+"""Items of one answer of /api/queue; more are never asked for in earnest."""
 
 log = logging.getLogger(__name__)
+
+
+class BadRequestError(HardfirstError):
+    """A request that is not what the route takes; one sentence says what was wanted. Answered with 400."""
 
 
 def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
@@ -59,7 +64,8 @@ def _finish(response: Response) -> Response:
 def _errors(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(StoreError, lambda e: (jsonify(error=str(e)), 503))
-    app.register_error_handler(HardfirstError, lambda e: (jsonify(error=str(e)), 400))
+    app.register_error_handler(BadRequestError, lambda e: (jsonify(error=str(e)), 400))
+    app.register_error_handler(HardfirstError, lambda e: (jsonify(error=str(e)), 503))
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -74,18 +80,24 @@ def _unexpected(error: Exception) -> Any:
 
 def _queue(backend: Backend) -> Any:
     key = request.args.get("project", "")
-    limit = request.args.get("limit")
     if ":" not in key:
         return jsonify(error=f"project is {key!r}; give it as platform:id, such as label-studio:12"), 400
-    if limit is not None and not limit.isdigit():
-        return jsonify(error=f"limit is {limit!r}; give a whole number, 0 or more"), 400
-    found = backend.queue(key, int(limit) if limit is not None else None)
+    limit = _limit(request.args.get("limit"))
+    found = backend.queue(key, limit)
     if found is None:
         known = [p.key for p in backend.store.projects.all()]
         return jsonify(error=f"no project {key!r}; there are {known}"), 404
     return jsonify(found)
 
 
+def _limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_LIMIT)) and int(text) <= MAX_LIMIT):
+        raise BadRequestError(f"limit is {text!r}; give a whole number from 0 to {MAX_LIMIT}")
+    return int(text)
+
+
 def _metrics(backend: Backend) -> Response:
-    collect(backend.store)
-    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    text, kind = exposition(backend.store)
+    return Response(text, content_type=kind)

@@ -26,13 +26,18 @@ def secret_ok(secrets: Sequence[str], incoming: Request) -> bool:
     """Whether the request carries one of the webhook secrets, compared in constant time."""
     given = incoming.headers.get(SECRET_HEADER, "").encode()
     matches = [hmac.compare_digest(given, s.encode()) for s in secrets]  # all of them: constant time
-    return any(matches)
+    return bool(given) and any(matches)
 
 
 def refuse() -> Response:
     """401, and nothing of the body was parsed."""
     realm = {"WWW-Authenticate": 'Basic realm="hardfirst"'}
-    return Response('{"error": "user name or password is missing or wrong"}', 401, realm, mimetype="application/json")
+    return Response(
+        '{"error": "user name, password or webhook secret is missing or wrong"}',
+        401,
+        realm,
+        mimetype="application/json",
+    )
 
 
 def guard(settings: Settings, secrets: Sequence[str]) -> Response | None:
@@ -46,9 +51,10 @@ def guard(settings: Settings, secrets: Sequence[str]) -> Response | None:
 
 
 def _webhook_ok(settings: Settings, secrets: Sequence[str]) -> bool:
-    if SECRET_HEADER in request.headers:
-        return secret_ok(secrets, request)
-    if settings.authenticated:
-        return basic_ok(settings, request)
-    # Nothing is configured, so only this machine reaches us; a platform's "Start training" carries no secret.
-    return not settings.webhook_secret
+    """The secret or Basic auth, either will do: a platform's "Start training" carries no secret."""
+    if secret_ok(secrets, request) or (settings.authenticated and basic_ok(settings, request)):
+        return True
+    if settings.authenticated or settings.webhook_secret:
+        return False
+    # Nothing is configured, so only this machine reaches us; a secret that is given must be right all the same.
+    return SECRET_HEADER not in request.headers

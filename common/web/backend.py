@@ -9,13 +9,15 @@ from typing import Any
 
 from common.config import Settings
 from common.domain import Event, Prediction, ProjectSpec, QueueItem, RemoteSample
-from common.errors import HardfirstError, MediaError
+from common.errors import HardfirstError, MediaError, StoreError
 from common.loop.publishing import shown_boxes
 from common.loop.tools import Tools
 from common.media import Source
-from common.ports import Model, Platform
+from common.ports import Model
 from common.store import Store
 from common.store.projects import ProjectRow
+from common.store.publications import Place
+from common.web.ports import OpenPorts
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,22 @@ class Answer:
 
 
 class Backend:
-    """One per web process; thread-safe, because it holds no state of its own."""
+    """One per web process; thread-safe: all it holds besides its tools are open ports, lent to one thread at a time."""
 
     def __init__(self, tools: Tools, score: Score) -> None:
         self.tools = tools
         self._score = score
+        self._ports = OpenPorts(tools.open)
+
+    def warm(self) -> None:
+        """Open the platforms of the connected projects, so that no request waits for it; sends nothing."""
+        for row in self.store.projects.all():
+            if row.state != "archived":
+                try:
+                    with self._ports.lend(row):
+                        log.debug("%s is ready", row.key)
+                except HardfirstError as error:
+                    log.warning("%s: %s", row.key, error)
 
     @property
     def settings(self) -> Settings:
@@ -71,6 +84,8 @@ class Backend:
         version = self.version(row.platform, row.external)
         try:
             model, _ = self.tools.serving(row)
+        except StoreError:
+            raise
         except HardfirstError as error:
             return [Answer(QueueItem(s.id, 1.0), version, str(error)) for s in samples]
         said = self._said(row, model, samples)
@@ -89,26 +104,30 @@ class Backend:
         if publication is None:
             return {"project": key, "version": "", "total": 0, "items": []}
         places, total = self.store.publications.open_places(publication, limit)
-        platform = self._platform(row)
+        links = self._links(row, places)
         items = [
             {
-                "id": int(p.sample) if p.sample.isdigit() else p.sample,
+                "id": int(p.sample) if p.sample.isdecimal() else p.sample,
                 "rank": rank,
                 "utility": p.utility,
                 "parts": p.parts,
                 "version": publication.version,
-                "link": platform.link(p.sample) if platform else "",
+                "link": link,
             }
-            for rank, p in enumerate(places, start=1)
+            for rank, (p, link) in enumerate(zip(places, links, strict=True), start=1)
         ]
         return {"project": key, "version": publication.version, "total": total, "items": items}
 
-    def _platform(self, row: ProjectRow) -> Platform | None:
+    def _links(self, row: ProjectRow, places: Sequence[Place]) -> list[str]:
+        """One per place, '' where the platform's settings are missing: the order is worth showing without them."""
+        if not places:
+            return []
         try:
-            return self.tools.open(row)
+            with self._ports.lend(row) as platform:
+                return [platform.link(p.sample) for p in places]
         except HardfirstError as error:
-            log.warning("%s: %s", row.key, error)
-            return None
+            log.warning("%s: the queue is shown without links: %s", row.key, error)
+            return [""] * len(places)
 
     def _places(self, row: ProjectRow, samples: Sequence[RemoteSample]) -> dict[str, float]:
         if row.publication is None:
@@ -132,28 +151,36 @@ class Backend:
         missing = [s for s in samples if s.id not in said]
         if missing and not model.usable:
             return [said.get(s.id, model.reason) for s in samples]
-        if missing:
-            said |= self._score_now(row, model, missing)
+        said |= {s.id: "the task names no image" for s in missing if not s.uri}
+        named = [s for s in missing if s.uri]
+        if named:
+            said |= self._score_now(row, model, named)
         return [said[s.id] for s in samples]
 
     def _score_now(self, row: ProjectRow, model: Model, samples: Sequence[RemoteSample]) -> dict[str, Prediction | str]:
-        platform = self._platform(row)
-        if platform is None:
-            return {s.id: "the platform cannot be reached" for s in samples}
         try:
-            source = Source(platform.media_origin(), platform.media_headers())
-            got = self.tools.media.get_many([platform.media_url(s.id, s.uri) for s in samples], source)
+            with self._ports.lend(row) as platform:
+                source = Source(platform.media_origin(), platform.media_headers())
+                urls = [platform.media_url(s.id, s.uri) for s in samples]
+            got = self.tools.media.get_many(urls, source)
+        except StoreError:
+            raise
         except HardfirstError as error:
             return {s.id: str(error) for s in samples}
         said: dict[str, Prediction | str] = {
             s.id: str(g) for s, g in zip(samples, got, strict=True) if isinstance(g, MediaError)
         }
-        here = [(s, g) for s, g in zip(samples, got, strict=True) if not isinstance(g, MediaError)]
-        answers = self._score(model, [str(g.path) for _, g in here]) if here else []
-        fresh = []
-        for (s, stored), answer in zip(here, answers, strict=True):
-            said[s.id] = answer
-            if not isinstance(answer, str):
-                fresh.append((stored.sha256, answer))
-        self.store.predictions.put(model.sha256, self.settings.imgsz, fresh)
+        here = {s.id: g for s, g in zip(samples, got, strict=True) if not isinstance(g, MediaError)}
+        by_image = self._look(model, {g.sha256: str(g.path) for g in here.values()})
+        return said | {i: by_image[g.sha256] for i, g in here.items()}
+
+    def _look(self, model: Model, paths: dict[str, str]) -> dict[str, Prediction | str]:
+        """What the model says of images (sha256 -> path), each looked at once in its life."""
+        imgsz = self.settings.imgsz
+        said: dict[str, Prediction | str] = dict(self.store.predictions.get(model.sha256, imgsz, list(paths)))
+        new = [sha for sha in paths if sha not in said]
+        if new:
+            said |= zip(new, self._score(model, [paths[sha] for sha in new]), strict=True)
+            fresh = [(sha, p) for sha in new if not isinstance(p := said[sha], str)]
+            self.store.predictions.put(model.sha256, imgsz, fresh)
         return said

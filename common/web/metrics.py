@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from threading import Lock
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 from common.store import Store
 
@@ -27,8 +29,17 @@ def observe(endpoint: str, status: int, seconds: float) -> None:
     SECONDS.labels(endpoint).observe(seconds)
 
 
-def collect(store: Store) -> None:
-    """Set the gauges from the store."""
+_lock = Lock()
+
+
+def exposition(store: Store) -> tuple[bytes, str]:
+    """(what Prometheus reads, its content type), with the gauges as the store has them now."""
+    with _lock:  # two readers at once would each clear what the other is setting
+        _collect(store)
+        return generate_latest(), CONTENT_TYPE_LATEST
+
+
+def _collect(store: Store) -> None:
     for gauge in (SAMPLES, LABELLED, UNREADABLE, ROUND, TRAINING, ACTIVE):
         gauge.clear()
     for row in store.projects.all():

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from common.errors import HardfirstError, TrainingError
-from common.yolo import files, offline, train_child
+from common.lifeline import die_with
+from common.yolo import files, offline
 
 _BATCH = 16
 
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(argv)
     if given.parent:
-        train_child.die_with(given.parent)
+        die_with(given.parent)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     configured = os.environ.get("YOLO_CONFIG_DIR")
     offline.prepare(Path(configured).parent if configured else given.out.parent)

@@ -39,6 +39,8 @@ def _variables(home: Path) -> dict[str, str]:
         "ULTRALYTICS_SAFE_LOAD": "1",
         "YOLO_CONFIG_DIR": str(home / "ultralytics"),
         "YOLO_VERBOSE": "0",
+        # Threads that wait for each other by spinning cost four times the work where other processes want the cores.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
 
 

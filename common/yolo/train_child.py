@@ -6,7 +6,6 @@ Dies with its parent, may be killed at any moment, and says how it went in ``res
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import fcntl
 import logging
@@ -14,13 +13,13 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import HardfirstError, TrainingError
+from common.lifeline import die_with
 from common.ports import TrainingSpec
 from common.yolo import files, offline, trainer
 
@@ -54,16 +53,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def die_with(parent: int) -> None:
-    """End this process as soon as ``parent`` is gone: by the kernel on Linux, else by looking twice a second."""
-    if sys.platform == "linux":
-        death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-    threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
-
-
 def sentence(error: BaseException, folder: Path) -> str:
     """What went wrong, for people, in one sentence."""
     if isinstance(error, HardfirstError):
@@ -74,12 +63,6 @@ def sentence(error: BaseException, folder: Path) -> str:
         return "the memory is too small even for one image per step: lower HARDFIRST_IMGSZ"
     first = (str(error).strip().splitlines() or ["no message"])[0]
     return f"the training stopped with {type(error).__name__}: {first}; see {folder / trainer.LOG}"
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _work(folder: Path, started: float) -> None:

@@ -87,7 +87,9 @@ def run(
     chosen = _environment(model, budget)
     work = _work(images, labels, folder)
     with Stage(folder, work.images, chosen, lambda text: console.print(f"[dim]{text}")) as stage:
-        project = stage.project(f"hardfirst demo: {images.name if images else 'factory floor'}", work.label_config, work.files)
+        project = stage.project(
+            f"hardfirst demo: {images.name if images else 'factory floor'}", work.label_config, work.files
+        )
         stage.run("connect", "label-studio", "--project", str(project))
         _await_queue(stage, began)
         if work.oracle is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,21 @@ def test_without_any_weights_the_queue_is_a_cold_start_and_no_model_runs(tmp_pat
     settle(world)
     assert len(world.platform.order()) == 12
     assert world.tools.models.seen == []
+
+
+def test_a_project_that_nobody_added_us_to_is_left_alone(world: World) -> None:
+    world.platform.listed = False
+    loop = ActiveLearningLoop(world.tools)
+    loop.step(KEY)
+    row = world.tools.store.projects.get(KEY)
+    assert row is not None
+    assert row.state == "asked"
+    world.clock[0] = time.time() + 1000
+    loop.step(KEY)
+    row = world.tools.store.projects.get(KEY)
+    assert row is not None
+    assert row.state == "archived"
+    assert "publish" not in world.platform.calls
 
 
 def test_an_unchanged_image_is_never_scored_twice_by_the_same_model(world: World) -> None:
@@ -345,7 +361,7 @@ def test_a_setting_a_person_changed_stops_the_project_until_it_is_put_back(world
 
 
 def test_boxes_of_a_removed_class_leave_training_and_nothing_is_deleted(tmp_path: Path) -> None:
-    world = make_world(tmp_path, pause_s=1000)
+    world = make_world(tmp_path, pause_s=5000)
     settle(world)
     label(world, 2)
     world.platform.annotate("100", CAT)
@@ -354,7 +370,7 @@ def test_boxes_of_a_removed_class_leave_training_and_nothing_is_deleted(tmp_path
     world.platform.classes = (ClassMapping("dog"),)
     world.clock[0] += 1000
     settle(world)
-    world.clock[0] += 1000
+    world.clock[0] += 5000
     settle(world)
     assert world.trainer.started == []
     assert len(world.tools.store.labels.at(KEY)) == 3

@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.Column("first_read", sa.Float(), nullable=True),
         sa.Column("reconciled", sa.Float(), nullable=True),
         sa.Column("retry_at", sa.Float(), nullable=True),
+        sa.Column("asked", sa.Float(), nullable=True),
         sa.Column("training_asked", sa.Float(), nullable=True),
         sa.Column("order_asked", sa.Float(), nullable=True),
         sa.Column("checkpoint", sa.Integer(), nullable=True),

@@ -1,0 +1,1 @@
+"""Measurements of the running product: real servers, real photographs, ratios rather than seconds where possible."""

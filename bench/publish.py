@@ -1,0 +1,277 @@
+"""Publishing an order of 10,000 images to a real Label Studio on SQLite, against bare imports in the same minutes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from rich.table import Table
+
+from bench import inputs
+from bench.report import Goal, Report, tell
+from common.compose import open_platform
+from common.config import Settings
+from common.domain import Instances, Prediction, RemoteSample
+from common.loop import Tools
+from common.loop.publishing import publish_step
+from common.ports import Model
+from common.store import open_store
+from common.store.publications import Place, PublicationRow
+from ls_backend.local_server import LocalLabelStudio
+
+TASKS = 10_000
+BOXES = 5
+SIDE = 640
+NAMES = ("RBC", "WBC", "Platelets")
+MODEL = Model(Path("weights.pt"), "a" * 64, NAMES)
+ACTIVE_LIMIT, WHOLE_LIMIT, SUBMIT_LIMIT_S = 1.5, 1.4, 3.0
+
+
+class OneModel:
+    """The model that said everything in the prepared store; it is never run."""
+
+    def base(self, _model_path: str) -> Model:
+        return MODEL
+
+
+@dataclass
+class Clock:
+    """When what happened, so that every submit can be told what went on meanwhile."""
+
+    spans: list[tuple[str, float, float]] = field(default_factory=list)
+
+    @contextmanager
+    def span(self, kind: str) -> Iterator[None]:
+        began = time.time()
+        yield
+        self.spans.append((kind, began, time.time()))
+
+    def seconds(self, kind: str) -> list[float]:
+        return [end - began for k, began, end in self.spans if k == kind]
+
+    def met(self, kind: str, began: float, ended: float) -> bool:
+        """Whether ``kind`` was going on at some time from ``began`` to ``ended``."""
+        return any(k == kind and b < ended and began < e for k, b, e in self.spans)
+
+
+def run(*, quick: bool) -> Report:
+    """Quick: 2,000 tasks, blocks of 200."""
+    total = 2000 if quick else TASKS
+    report = Report("publish", quick)
+    with tempfile.TemporaryDirectory(prefix="hardfirst-bench-") as temporary:
+        folder = Path(temporary)
+        with LocalLabelStudio(folder / "label-studio", progress=tell) as server:
+            ours, twin = _project(server, "ours", total), _project(server, "twin", total)
+            tools = _tools(folder / "home", server, block=200 if quick else None)
+            order = _store(tools, ours)
+            with report.measured(), _annotator(server, ours.id) as lines:
+                clock, blocks = _publish(tools, server, ours, twin, order)
+            submits = [json.loads(line) for line in lines]
+            tools.store.close()
+    report.numbers = _numbers(clock, blocks, submits)
+    report.goals = _goals(report.numbers)
+    report.show(_blocks(clock, blocks), _figures(report.numbers))
+    return report
+
+
+@dataclass(frozen=True)
+class Made:
+    """One project and its tasks."""
+
+    id: int
+    tasks: list[int]
+
+
+def _project(server: LocalLabelStudio, title: str, total: int) -> Made:
+    tell(f"{total} tasks for {title}")
+    with server.client() as http:
+        body = {"title": title, "label_config": inputs.label_config(NAMES), "sampling": "Uncertainty sampling"}
+        project = int(http.post("/api/projects", json=body).raise_for_status().json()["id"])
+        tasks = [{"image": f"http://images.example/{i}.jpg"} for i in range(total)]
+        made = http.post(f"/api/projects/{project}/import?return_task_ids=1", json=tasks, timeout=600)
+        return Made(project, [int(i) for i in made.raise_for_status().json()["task_ids"]])
+
+
+def _tools(home: Path, server: LocalLabelStudio, block: int | None) -> Tools:
+    values: dict[str, Any] = {"home": home, "label_studio_url": server.url, "label_studio_api_key": server.token}
+    if block is not None:
+        values["first_block"] = block
+    settings = Settings(_env_file=None, **values)
+    store = open_store(settings.database, settings.folder)
+    nothing: Any = None
+    models: Any = OneModel()
+    return Tools(store, settings, nothing, models, nothing, lambda row: open_platform(settings, store, row))
+
+
+def _store(tools: Tools, ours: Made) -> list[Place]:
+    """A connected project whose images are all scored; returns its order."""
+    tell(f"a store of {len(ours.tasks)} scored images")
+    key, rng = f"label-studio:{ours.id}", np.random.default_rng(0)
+    store = tools.store
+    store.projects.ask("label-studio", str(ours.id))
+    row = store.projects.get(key)
+    assert row is not None  # noqa: S101 - asked for just now
+    spec = tools.open(row).spec()
+    store.projects.update(key, state="active", spec=spec, first_read=time.time(), reconciled=time.time())
+    store.samples.replace(key, [RemoteSample(str(t), f"http://images.example/{t}.jpg") for t in ours.tasks])
+    rows = store.samples.all(key)
+    hashes = [f"{r.id:064x}" for r in rows]
+    had = [
+        {"id": r.id, "sha256": h, "width": SIDE, "height": SIDE, "problem": ""}
+        for r, h in zip(rows, hashes, strict=True)
+    ]
+    store.samples.fetched(key, had)
+    store.predictions.put(MODEL.sha256, tools.settings.imgsz, [(h, _prediction(rng)) for h in hashes])
+    order = rng.permutation(ours.tasks).tolist()
+    return [Place(i, str(t), i / (len(order) + 1), 1 - i / len(order), {}) for i, t in enumerate(order, start=1)]
+
+
+def _prediction(rng: np.random.Generator) -> Prediction:
+    """Five boxes that are shown and 512 numbers of embedding, like a real one."""
+    corner = rng.uniform(0, SIDE / 2, (BOXES, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(20, SIDE / 2, (BOXES, 2))], axis=1).astype(np.float32)
+    scores = np.full((BOXES, len(NAMES)), 0.01, np.float32)
+    scores[np.arange(BOXES), rng.integers(0, len(NAMES), BOXES)] = rng.uniform(0.6, 1, BOXES)
+    spread = np.zeros(BOXES, np.float32)
+    return Prediction(Instances(boxes, scores), rng.normal(size=512).astype(np.float32), 0.0, 0.1, spread, SIDE, SIDE)
+
+
+def _publish(
+    tools: Tools, server: LocalLabelStudio, ours: Made, twin: Made, order: list[Place]
+) -> tuple[Clock, list[int]]:
+    """Block after block, first bare into the twin, then ours, so that both meet the same Label Studio."""
+    clock, blocks, sent = Clock(), [], 0
+    key = f"label-studio:{ours.id}"
+    with server.client() as http:
+        publication: PublicationRow | None = None
+        while publication is None or publication.sent < publication.total:
+            size = min(block_size(tools, publication), len(order) - sent)
+            rows = [_bare(task) for task in twin.tasks[sent : sent + size]]
+            with clock.span("bare"):
+                _import(http, twin.id, rows)
+            with clock.span("ours"):
+                if publication is None:
+                    publication = _create(tools, key, order)
+                row = tools.store.projects.get(key)
+                assert row is not None  # noqa: S101
+                publish_step(tools, row, tools.open(row))
+            sent += size
+            publication = tools.store.publications.get(publication.id)
+            blocks.append(size)
+            tell(f"{sent} rows: bare {clock.seconds('bare')[-1]:.1f} s, ours {clock.seconds('ours')[-1]:.1f} s")
+    return clock, blocks
+
+
+def block_size(tools: Tools, publication: PublicationRow | None) -> int:
+    """Places of the next block."""
+    return tools.settings.first_block
+
+
+def _create(tools: Tools, key: str, order: list[Place]) -> PublicationRow:
+    return tools.store.publications.create(
+        key, name="hardfirst", round_number=0, checkpoint=None, sha8=MODEL.sha256[:8], places=order, seconds={}
+    )
+
+
+def _bare(task: int) -> dict[str, Any]:
+    """A row as a script would send it, with as many boxes as ours."""
+    regions = [
+        {
+            "id": f"r{i}",
+            "from_name": "label",
+            "to_name": "image",
+            "type": "rectanglelabels",
+            "original_width": SIDE,
+            "original_height": SIDE,
+            "image_rotation": 0,
+            "value": {"x": 9.1 * i, "y": 7.3 * i, "width": 21.7, "height": 17.9, "rotation": 0, "rectanglelabels": ["RBC"]},
+            "score": 0.87,
+        }
+        for i in range(BOXES)
+    ]  # fmt: skip
+    return {"task": task, "model_version": "bare", "score": (task % 1000) / 1000, "result": regions}
+
+
+def _import(http: httpx.Client, project: int, rows: list[dict[str, Any]]) -> None:
+    answer = http.post(f"/api/projects/{project}/import/predictions", json=rows, timeout=900)
+    created = answer.raise_for_status().json()["created"]
+    if created != len(rows):
+        raise ValueError(f"Label Studio stored {created} of {len(rows)} bare rows")
+
+
+@contextmanager
+def _annotator(server: LocalLabelStudio, project: int) -> Iterator[list[str]]:
+    """A person at work; the lines are there at the end."""
+    command = [sys.executable, "-m", "bench.annotator", server.url, server.token, str(project)]
+    lines: list[str] = []
+    with tempfile.TemporaryFile("w+") as said:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, text=True, cwd=inputs.ROOT) as process:
+            try:
+                yield lines
+            finally:
+                process.communicate(timeout=120)
+        if process.returncode:
+            raise RuntimeError(f"the annotator stopped with status {process.returncode}")
+        said.seek(0)
+        lines.extend(said)
+
+
+def _numbers(clock: Clock, blocks: list[int], submits: list[dict[str, float]]) -> dict[str, Any]:
+    bare, ours = clock.seconds("bare"), clock.seconds("ours")
+
+    def slowest(kind: str) -> float:
+        met = [s for s in submits if clock.met(kind, s["submit_began"], s["ended"])]
+        return round(max((s["ended"] - s["submit_began"] for s in met), default=0.0), 2)
+
+    return {
+        "rows": sum(blocks),
+        "blocks": blocks,
+        "bare_s": [round(s, 2) for s in bare],
+        "ours_s": [round(s, 2) for s in ours],
+        "first_bare_s": round(bare[0], 2),
+        "order_active_s": round(ours[0], 2),
+        "active_ratio": round(ours[0] / bare[0], 3),
+        "whole_bare_s": round(sum(bare), 2),
+        "whole_s": round(sum(ours), 2),
+        "whole_ratio": round(sum(ours) / sum(bare), 3),
+        "submits": len(submits),
+        "slowest_submit_s": slowest("ours"),
+        "slowest_submit_during_bare_s": slowest("bare"),
+        "slowest_next_s": round(max((s["submit_began"] - s["next_began"] for s in submits), default=0.0), 2),
+    }
+
+
+def _goals(n: dict[str, Any]) -> list[Goal]:
+    return [
+        Goal(f"new order active, against a bare import of {n['blocks'][0]} rows", n["active_ratio"], ACTIVE_LIMIT, "times"),
+        Goal(f"whole publish of {n['rows']} rows, against bare imports", n["whole_ratio"], WHOLE_LIMIT, "times"),
+        Goal("slowest submit during the publish", n["slowest_submit_s"], SUBMIT_LIMIT_S, "s"),
+    ]  # fmt: skip
+
+
+def _blocks(clock: Clock, blocks: list[int]) -> Table:
+    table = Table("block", "rows", "bare import, s", "ours, s", "ratio", title="block by block, side by side")
+    for i, (size, bare, ours) in enumerate(zip(blocks, clock.seconds("bare"), clock.seconds("ours"), strict=True), 1):
+        table.add_row(str(i), str(size), f"{bare:.2f}", f"{ours:.2f}", f"{ours / bare:.2f}")
+    return table
+
+
+def _figures(n: dict[str, Any]) -> Table:
+    table = Table("figure", "seconds", title=f"publishing {n['rows']} rows of {BOXES} boxes")
+    table.add_row("bare import of the first block", f"{n['first_bare_s']:.2f}")
+    table.add_row("order created to order active", f"{n['order_active_s']:.2f}")
+    table.add_row("bare imports, all blocks", f"{n['whole_bare_s']:.2f}")
+    table.add_row("whole publish", f"{n['whole_s']:.2f}")
+    table.add_row(f"slowest of {n['submits']} submits, while we publish", f"{n['slowest_submit_s']:.2f}")
+    table.add_row("slowest submit, while a bare import runs", f"{n['slowest_submit_during_bare_s']:.2f}")
+    return table
