@@ -14,6 +14,7 @@ from common.errors import (
     ProjectGoneError,
     UnsupportedProjectError,
 )
+from common.loop.housekeeping import tidy
 from common.loop.ordering import order_step
 from common.loop.publishing import finish_switch, publish_step, retire_step
 from common.loop.reading import compare, follow_hints
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 QUIET_S = 60.0
 """Old rows are deleted only when nobody has labelled for this long: a deletion makes submits wait."""
 
+TIDY_S = 3600.0
+"""Between two times of putting the disk in order."""
+
 ASKED_S = 300.0
 """Somebody said that we were added to a project; when the platform does not say so within this time, it was not so."""
 
@@ -40,6 +44,7 @@ class ActiveLearningLoop:
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
         self._platforms: dict[str, Platform] = {}
+        self._tidied = tools.clock()
 
     def record(self, event: Event) -> None:
         """Take a hint; returns when it is on the disk."""
@@ -150,7 +155,12 @@ class ActiveLearningLoop:
         last = self.tools.store.labels.last_recorded(row.key, row.first_read or 0.0)
         if last is not None and self.tools.clock() - last < QUIET_S:
             return False
-        return retire_step(self.tools, row, platform)
+        if retire_step(self.tools, row, platform):
+            return True
+        if self.tools.clock() - self._tidied > TIDY_S:
+            tidy(self.tools)
+            self._tidied = self.tools.clock()
+        return False
 
     def _leave(self, row: ProjectRow) -> bool:
         """Disconnected by a person meanwhile: its training ends, nothing else happens."""

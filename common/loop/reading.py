@@ -27,7 +27,6 @@ def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     if not hints:
         return False
     events = [h.event for h in hints]
-    _ask_training(tools, row, [h.at for h in hints if h.event.kind == "train"])
     moved = read_samples(tools, row, platform) if any(e.kind == "samples" for e in events) else []
     label_events = [e for e in events if e.kind == "labels"]
     named = {s for e in label_events for s in e.samples} | set(moved if row.watermark is not None else [])
@@ -36,12 +35,16 @@ def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
         _record(tools, row, platform, samples=sorted(named))
     if any(not e.samples and not e.annotations for e in label_events):
         _record(tools, row, platform, since=row.watermark)
+    _ask_training(tools, row, [h.at for h in hints if h.event.kind == "train"])
     tools.store.inbox.done([h.id for h in hints])
     return True
 
 
 def _ask_training(tools: Tools, row: ProjectRow, asked: list[float]) -> None:
-    """A person asked for a round; one that started since then was the answer, even if we were cut off after it."""
+    """A person asked for a round: after the labels are read, so that it has them, and once, also when cut off.
+
+    A round that started since then was the answer.
+    """
     newest = tools.store.rounds.newest(row.key)
     if asked and (newest is None or newest.started < max(asked)):
         tools.store.projects.update(row.key, training_asked=tools.clock())

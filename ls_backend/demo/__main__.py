@@ -130,8 +130,12 @@ def _work(images: Path | None, labels: Path | None, folder: Path) -> Work:
 
 def _sample(folder: Path) -> Work:
     with _progress() as progress:
-        task = progress.add_task("drawing the sample factory floor", total=None)
-        made = sample.draw(folder, progress=lambda done, total: progress.update(task, completed=done, total=total))
+        task = progress.add_task("drawing the sample factory floor", visible=False)
+
+        def drawn(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        made = sample.draw(folder, progress=drawn)
     oracle = FolderOracle(made.labels, made.classes)
     config_text = made.label_config.read_text()
     return Work(made.images[0].parent, list(made.images), config_text, oracle, list(made.held_out))

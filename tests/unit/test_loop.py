@@ -301,6 +301,23 @@ def test_no_row_is_deleted_while_people_are_labelling(world: World) -> None:
     assert "retire" not in world.platform.calls
 
 
+def test_an_hour_of_quiet_puts_the_disk_in_order_and_keeps_what_serves(world: World) -> None:
+    settle(world)
+    world.tools.store.predictions.put(
+        "f" * 64, 640, list(world.tools.store.predictions.get("0" * 64, 640, hashes(world)).items())
+    )
+    loop = ActiveLearningLoop(world.tools)
+    world.clock[0] += 3700
+    while loop.step(KEY):
+        pass
+    assert world.tools.store.predictions.have("f" * 64, 640) == set()
+    assert len(world.tools.store.predictions.have("0" * 64, 640)) == 12
+
+
+def hashes(world: World) -> list[str]:
+    return [s.sha256 for s in world.tools.store.samples.all(KEY) if s.sha256]
+
+
 def test_a_new_image_takes_its_place_in_the_queue(world: World) -> None:
     settle(world)
     picture(world.folder / "pictures" / "new.png", 99)
