@@ -88,15 +88,17 @@ def serve(parent: int | None) -> None:
 
     Example: hardfirst serve
     """
-    from common.connection import check_serving
-    from common.serve import Supervisor, commands
+    from common.connection import check_home, check_serving
+    from common.serve import Supervisor, alone, commands
 
     _child(parent)
     settings = config.load()
     _logging(settings)
-    check_serving(settings)
-    _say(f"hardfirst answers on http://{settings.bind}:{settings.port}; state is in {settings.folder}")
-    Supervisor(commands()).run()
+    check_home(settings)
+    with alone(settings.folder):
+        check_serving(settings)
+        _say(f"hardfirst answers on http://{settings.bind}:{settings.port}; state is in {settings.folder}")
+        Supervisor(commands()).run()
 
 
 @main.command(hidden=True)

@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     reconcile_s: float = Field(default=180, gt=0)
     """Seconds between two full comparisons with the platform."""
     first_block: int = Field(default=1000, ge=1)
-    """Images published before a new order becomes active; also the size of the later blocks."""
+    """Images published before a new order becomes active."""
+    later_block: int = Field(default=5000, ge=1)
+    """Images per call after that: Label Studio recounts the whole project at every call."""
     keep_publications: int = Field(default=2, ge=1)
     """Publications whose rows stay on the platform."""
 

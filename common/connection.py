@@ -24,13 +24,11 @@ HELD_S = 120.0
 """How long the worker keeps its hands off a project that is being connected here."""
 
 
-@contextmanager
-def opened(settings: Settings) -> Iterator[Store]:
-    """The store, closed at the end.
+def check_home(settings: Settings) -> None:
+    """Make HARDFIRST_HOME where it is missing.
 
     Raises:
-        SettingError: HARDFIRST_HOME cannot be written.
-        StoreError: The database cannot be opened.
+        SettingError: It cannot be written.
     """
     try:
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +39,17 @@ def opened(settings: Settings) -> Iterator[Store]:
         raise SettingError(
             f"HARDFIRST_HOME is {str(settings.home)!r}, which cannot be written ({error.strerror}): name another folder"
         ) from error
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """The store, closed at the end.
+
+    Raises:
+        SettingError: HARDFIRST_HOME cannot be written.
+        StoreError: The database cannot be opened.
+    """
+    check_home(settings)
     try:
         store = open_store(settings.database, settings.folder)
     except HardfirstError:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from common.config import Settings
+from common.errors import SettingError
+from common.lifeline import die_with
 
 STEADY_S = 60.0
 """A process that ran this long starts its back-off from the beginning."""
@@ -22,6 +28,25 @@ LONGEST_WAIT_S = 30.0
 GRACE_S = 20.0
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Inside, no other `serve` of this machine works on ``home``; the kernel ends the hold with the process.
+
+    Raises:
+        SettingError: One does already.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    # By machine: several may share one home, each with a serve of its own.
+    with (home / f"serve.{platform.node()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingError(
+                f"HARDFIRST_HOME is {str(home)!r}, where another `hardfirst serve` is at work: stop it, or name another"
+            ) from error
+        yield
 
 
 @dataclass
@@ -46,9 +71,9 @@ class Supervisor:
         self._stop.set()
 
     def run(self) -> None:
-        """Until ``stop``; SIGTERM and SIGINT call it."""
-        signal.signal(signal.SIGTERM, self.stop)
-        signal.signal(signal.SIGINT, self.stop)
+        """Until ``stop``; SIGTERM, SIGINT and a closed terminal call it."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self.stop)
         try:
             while not self._stop.is_set():
                 for child in self._children:
@@ -67,7 +92,8 @@ class Supervisor:
             log.warning("%s ended (%s); again in %.1f s", child.name, child.process.returncode, child.wait)
             child.process, child.again_at = None, now + child.wait
         if now >= child.again_at:
-            child.process = subprocess.Popen(child.command)
+            # A session of its own: Ctrl-C is for us, who end the children in order.
+            child.process = subprocess.Popen(child.command, start_new_session=True)
             child.started = now
 
     def _end(self) -> None:
@@ -80,12 +106,18 @@ class Supervisor:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
 
 def commands() -> dict[str, Sequence[str]]:
     """What one machine runs; each dies with this process."""
     me, parent = [sys.executable, "-m", "common.cli"], ["--parent", str(os.getpid())]
     return {"web": [*me, "web", *parent], "worker": [*me, "worker", *parent]}
+
+
+def _follow(_arbiter: Any, _worker: Any) -> None:
+    """Gunicorn answers in a process of its own, which must not keep the port when the one above it is killed."""
+    die_with(os.getppid())
 
 
 def run_web(settings: Settings, make_app: Callable[[], Any]) -> None:
@@ -107,6 +139,7 @@ def run_web(settings: Settings, make_app: Callable[[], Any]) -> None:
                 "proc_name": "hardfirst",
                 "loglevel": "warning",
                 "control_socket_disable": True,
+                "post_fork": _follow,
             }
             for name, value in options.items():
                 if name in self.cfg.settings:

@@ -162,7 +162,7 @@ def _sample(task: Mapping[str, Any], spec: ProjectSpec) -> RemoteSample:
 
 def _result(answer: Answer, spec: ProjectSpec, now: str) -> dict[str, Any]:
     if answer.problem:
-        log.warning("task %s: no boxes: %s", answer.item.sample, answer.problem)
+        log.warning("task %s: no boxes: %.500s", answer.item.sample, answer.problem)
     row = wire.prediction(answer.item, answer.version or now, spec)
     return {name: row[name] for name in ("result", "score", "model_version")}
 

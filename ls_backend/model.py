@@ -1,7 +1,7 @@
 """The same backend as a ``LabelStudioMLBase`` subclass, for those who run label-studio-ml 2.x. Optional and thin.
 
 Their ``_wsgi.py`` needs one line, ``from ls_backend.model import Hardfirst as NewModel``. Settings are those of
-`hardfirst serve`, whose worker must run beside it: it reads labels, trains and publishes.
+`hardfirst serve`, whose worker must run beside it (`hardfirst worker`): it reads labels, trains and publishes.
 """
 
 from __future__ import annotations

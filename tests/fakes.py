@@ -283,8 +283,9 @@ def make_world(folder: Path, images: int = 12, **settings: Any) -> World:
     for i in range(images):
         picture(pictures / f"{i}.png", i)
         platform.tasks[str(100 + i)] = f"{i}.png"
-    values = {"home": folder / "home", "min_new_labels": 3, "pause_s": 60, "first_block": 5, "reconcile_s": 100}
-    made = Settings(_env_file=None, **{**values, **settings})
+    values = {"home": folder / "home", "min_new_labels": 3, "pause_s": 60, "reconcile_s": 100}
+    blocks = {"first_block": 5, "later_block": 5}
+    made = Settings(_env_file=None, **{**values, **blocks, **settings})
     store = open_store(made.database, made.folder)
     models, trainer, clock = FakeModels(), FakeTrainer(), [1_000_000.0]
     media: Any = FakeMedia(pictures)

@@ -91,8 +91,13 @@ def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     return True
 
 
+def block_size(tools: Tools, p: PublicationRow) -> int:
+    """Places of the next block: few until the order is active, then many, because each call costs a fixed time."""
+    return tools.settings.later_block if p.rows else tools.settings.first_block
+
+
 def _send(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow, model: Model) -> None:
-    places = tools.store.publications.places(p.id, p.sent, tools.settings.first_block)
+    places = tools.store.publications.places(p.id, p.sent, block_size(tools, p))
     items = _items(tools, row, places, model)
     tools.store.publications.update(p.id, in_flight=len(items))
     created = platform.publish(p.version, items) if items else 0
@@ -130,7 +135,7 @@ def _settle(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow
         tools.store.publications.update(p.id, in_flight=0)
         return True
     if there == p.rows + p.in_flight:
-        step = min(tools.settings.first_block, p.total - p.sent)
+        step = min(block_size(tools, p), p.total - p.sent)
         tools.store.publications.update(p.id, sent=p.sent + step, rows=there, in_flight=0)
         return True
     state = "failed" if p.activated is None else "active"

@@ -128,7 +128,7 @@ publication = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("checkpoint", sa.Integer),  # whose predictions it shows, null = the weights it started from
-    sa.Column("version", sa.String(200), nullable=False, unique=True),
+    sa.Column("version", sa.String(200), nullable=False),
     sa.Column("state", sa.String(20), nullable=False),  # building, sending, active, retired, failed, gone
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("sent", sa.Integer, nullable=False, default=0),  # places passed
@@ -138,6 +138,7 @@ publication = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("activated", sa.Float),
     sa.UniqueConstraint("project", "number"),
+    sa.UniqueConstraint("project", "version"),
 )
 
 queue = sa.Table(

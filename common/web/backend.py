@@ -79,6 +79,7 @@ class Backend:
         """One answer per sample, in order; from the store where the serving model has seen the image."""
         row = self.store.projects.get(key)
         if row is None or row.state in ("asked", "archived"):
+            self._ports.drop(key)
             problem = f"{key} is not connected: run `hardfirst connect`, or wait until the worker has connected it"
             return [Answer(QueueItem(s.id, 1.0), "", problem) for s in samples]
         version = self.version(row.platform, row.external)
@@ -101,7 +102,8 @@ class Backend:
         if row is None:
             return None
         publication = self.store.publications.get(row.publication) if row.publication else None
-        if publication is None:
+        if publication is None:  # also once the project is disconnected
+            self._ports.drop(key)
             return {"project": key, "version": "", "total": 0, "items": []}
         places, total = self.store.publications.open_places(publication, limit)
         links = self._links(row, places)

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.config import Settings
 from common.errors import ModelError
 from common.ports import Detector, JobRunner, Model, TrainingProgress, TrainingSample, TrainingSpec
-from common.yolo import offline, weights
+from common.yolo import files, offline, weights
 from common.yolo.dataset import read_manifest, write_dataset
 
 
@@ -33,10 +33,27 @@ class YoloModels:
     def _find(self, model_path: str) -> Model:
         root = self._settings.models
         name = str(weights.inside(root, model_path)) if model_path else self._settings.model
+        known = self._checked(name)
+        if known is not None:
+            return known
         found = weights.resolve(name, root)
         if found.kind != "checkpoint":
             return Model(found.path, found.sha256, (), usable=False, reason=found.reason)
-        return Model(found.path, found.sha256, weights.class_names(found.path))
+        names = weights.class_names(found.path)
+        facts = {"path": str(found.path), "size": _size(found.path), "sha256": found.sha256, "names": list(names)}
+        files.write_json(self._known, {**(files.read_json(self._known) or {}), name: facts})
+        return Model(found.path, found.sha256, names)
+
+    @property
+    def _known(self) -> Path:
+        return self._settings.folder / "checked-weights.json"
+
+    def _checked(self, name: str) -> Model | None:
+        """What an earlier process found: the web process answers without loading torch."""
+        facts = (files.read_json(self._known) or {}).get(name)
+        if facts is None or _size(Path(facts["path"])) != facts["size"]:
+            return None
+        return Model(Path(facts["path"]), facts["sha256"], tuple(facts["names"]))
 
     def install(self, trained: Path) -> Model:
         """See ``common.ports.Models.install``."""
@@ -54,6 +71,15 @@ class YoloModels:
             detector = YoloDetector(model.path, imgsz=self._settings.imgsz, device=self._settings.device)
             self._resident = (model.sha256, detector)
         return self._resident[1]
+
+
+def _size(path: Path) -> list[int]:
+    """Bytes and time of the last change; [] when the file is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 class YoloTrainer:

@@ -109,7 +109,7 @@ def upgrade() -> None:
         sa.Column("activated", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_publication")),
         sa.UniqueConstraint("project", "number", name=op.f("uq_publication_project_number")),
-        sa.UniqueConstraint("version", name=op.f("uq_publication_version")),
+        sa.UniqueConstraint("project", "version", name=op.f("uq_publication_project_version")),
     )
     op.create_table(
         "queue",

@@ -1,0 +1,107 @@
+"""The documentation says what is true: settings, commands and files exist as it names them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from common.cli import main
+from common.config import Settings, variable
+from common.status import setting_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+DOCS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "BRIEF.md"})
+MAKE = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head; back quotes taken off."""
+    section = re.search(rf"^#+ {heading}\s*$(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    if section is None:
+        raise ValueError(f"no heading {heading!r}")
+    lines = [line for line in section[1].splitlines() if line.startswith("|")]
+    rows = [[cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return rows[2:]
+
+
+def wanted() -> list[list[str]]:
+    return [[name, default] for name, default, _ in setting_rows()]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every `hardfirst ...` in code, inline or in a block."""
+    blocks = re.findall(r"```.*?\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    lines = [*inline, *(line for block in blocks for line in block.replace("\\\n", " ").splitlines())]
+    found = (re.match(r"(?:\$ )?(?:\.venv/bin/)?hardfirst((?: [\w./:=-]+)*)", line.strip()) for line in lines)
+    return [m[1].split() for m in found if m]
+
+
+def missing_files(text: str, folder: Path) -> list[str]:
+    """Relative links and file names in back quotes that lead nowhere."""
+    linked = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+/?|[\w-]+\.(?:py|md|toml|yaml|txt))`", text)
+    here = [n for n in linked if "://" not in n and not n.startswith("mailto:")]
+    ours = [n for n in named if n.split("/")[0] in {p.name for p in ROOT.iterdir()} or "/" not in n]
+    return [n for n in here if not (folder / n).exists()] + [
+        n for n in ours if not ((ROOT / n).exists() or (folder / n).exists() or any(ROOT.glob(f"*/{n}")))
+    ]
+
+
+def test_the_readme_lists_exactly_the_settings_there_are_with_their_defaults() -> None:
+    """`hardfirst settings --markdown` prints the table."""
+    assert [row[:2] for row in table(README.read_text(), "Settings")] == wanted()
+
+
+def test_the_table_that_the_command_prints_is_the_one_the_readme_wants() -> None:
+    printed = CliRunner().invoke(main, ["settings", "--markdown"]).output
+    assert [row[:2] for row in table(f"## Settings\n\n{printed}\n## Next\n", "Settings")] == wanted()
+    assert len(wanted()) == len(Settings.model_fields)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_every_command_in_the_documentation_exists(path: Path) -> None:
+    assert wrong_commands(path.read_text()) == []
+
+
+def wrong_commands(text: str) -> list[str]:
+    return [why for words in commands(text) if words and (why := _wrong(words))]
+
+
+def _wrong(words: list[str]) -> str:
+    options = {o for p in main.params for o in p.opts} | {"--help", "-h"}
+    if words[0] not in main.commands:
+        return "" if words[0] in options else f"hardfirst {words[0]}"
+    known = {o for p in main.commands[words[0]].params for o in p.opts} | {"--help", "-h"}
+    unknown = [w for w in words[1:] if w.startswith("--") and w.partition("=")[0] not in known]
+    return f"hardfirst {' '.join(words)}: {unknown[0]}" if unknown else ""
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_the_documentation_names_no_file_that_is_not_there(path: Path) -> None:
+    assert missing_files(path.read_text(), path.parent) == []
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_the_documentation_names_no_setting_that_is_not_there(path: Path) -> None:
+    known = {variable(f) for f in Settings.model_fields} | {"HARDFIRST_SHARED", "HARDFIRST_TEST_POSTGRES"}
+    assert set(re.findall(r"\bHARDFIRST_[A-Z_]+[A-Z]\b", path.read_text())) - known == set()
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_every_make_target_in_the_documentation_exists(path: Path) -> None:
+    named = re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", path.read_text(), re.MULTILINE)
+    assert set(named) - MAKE == set()
+
+
+def test_these_tests_would_find_what_is_wrong() -> None:
+    text = "`hardfirst status --jsonn` `hardfirst conect x`\n```\n$ hardfirst train --project label-studio:1\n```\n"
+    assert wrong_commands(text) == ["hardfirst status --jsonn: --jsonn", "hardfirst conect"]
+    lost = "[a](docs/nothing.md) [b](https://example.org/x.md) `common/nowhere.py` `absent.py` `common/cli.py`"
+    assert missing_files(lost, ROOT) == ["docs/nothing.md", "common/nowhere.py", "absent.py"]
+    with pytest.raises(ValueError, match="no heading"):
+        table("# Else", "Settings")
