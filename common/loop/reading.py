@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from common.consensus import training_label
-from common.domain import Annotation, Label
+from common.domain import Annotation, Label, RemoteSample
 from common.loop.tools import Tools
 from common.ports import Platform
 from common.store.projects import ProjectRow
@@ -57,8 +58,9 @@ def compare(tools: Tools, row: ProjectRow, platform: Platform) -> None:
     if spec != row.spec:
         _tell_class_changes(tools, row, row.spec.names, spec.names)
         tools.store.projects.update(row.key, spec=spec, order_asked=tools.clock() if row.publication else None)
-    moved = read_samples(tools, row, platform)
-    _record(tools, row, platform, since=row.watermark)
+    seen: list[float] = []
+    moved = read_samples(tools, row, platform, seen)
+    _record(tools, row, platform, since=row.watermark, seen=max(seen, default=0.0))
     if moved and row.watermark is not None:
         _record(tools, row, platform, samples=moved)
     took = time.monotonic() - started
@@ -67,9 +69,25 @@ def compare(tools: Tools, row: ProjectRow, platform: Platform) -> None:
     tools.store.projects.update(row.key, reconciled=now + PATIENCE * took, **first)
 
 
-def read_samples(tools: Tools, row: ProjectRow, platform: Platform) -> list[str]:
-    """Read the platform's list of samples; returns those whose number of answers is not as recorded."""
-    new, lost, moved = tools.store.samples.replace(row.key, platform.samples())
+def read_samples(tools: Tools, row: ProjectRow, platform: Platform, seen: list[float] | None = None) -> list[str]:
+    """Read the platform's list of samples; returns those whose number of answers is not as recorded.
+
+    Args:
+        tools: Of the loop.
+        row: The project.
+        platform: Its port.
+        seen: Gets the platform's own times of change, seconds since the epoch.
+    """
+
+    def listed() -> Iterator[RemoteSample]:
+        for sample in platform.samples():
+            if seen is not None and sample.updated is not None:
+                seen.append(sample.updated.timestamp())
+            yield sample
+
+    new, lost, moved = tools.store.samples.replace(row.key, listed())
+    if lost:  # what was agreed on before may name them
+        tools.labels.clear()
     if new or lost:
         tools.store.journal.write(row.key, f"{len(new)} new images, {len(lost)} removed")
     _ask_order(tools, row)
@@ -98,12 +116,21 @@ def labels_at(tools: Tools, row: ProjectRow, revision: int | None = None) -> dic
 
 
 def _record(
-    tools: Tools, row: ProjectRow, platform: Platform, *, since: float | None = None, samples: list[str] | None = None
+    tools: Tools,
+    row: ProjectRow,
+    platform: Platform,
+    *,
+    since: float | None = None,
+    samples: list[str] | None = None,
+    seen: float = 0.0,
 ) -> None:
-    """Fetch and record, sample by sample as they come, so that a long first reading survives a crash."""
+    """Fetch and record, sample by sample as they come, so that a long first reading survives a crash.
+
+    ``seen`` is the newest change in a listing made before: everything up to there has been read afterwards.
+    """
     moment = None if since is None else datetime.fromtimestamp(since - OVERLAP_S, UTC)
     found = platform.annotations(samples=samples) if samples is not None else platform.annotations(since=moment)
-    latest = row.watermark or 0.0
+    latest = max(row.watermark or 0.0, seen)
     batch: list[tuple[str, list[Annotation]]] = []
     changes = 0
     for sample, answers in found:
