@@ -22,6 +22,8 @@ from tests.fakes import FakeModels, FakePlatform, FakeTrainer, World, make_world
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
 IMAGES = 7
+SPACING = 29
+"""Moments between two crashes of a process that dies again and again."""
 
 
 class Crash(BaseException):
@@ -33,6 +35,8 @@ class Bomb:
     """Goes off at one moment: before a commit, or before a call that leaves the process."""
 
     at: int = -1
+    again: int = 0
+    """Goes off every so many moments after the first time; 0 = once."""
     armed: bool = False
     passed: list[str] = field(default_factory=list)
 
@@ -40,7 +44,8 @@ class Bomb:
         if not self.armed:  # somebody else's doing: the person, the web process
             return
         self.passed.append(moment)
-        if len(self.passed) - 1 == self.at:
+        since = len(self.passed) - 1 - self.at
+        if self.at >= 0 and (since == 0 or (self.again and since > 0 and since % self.again == 0)):
             raise Crash(moment)
 
     def watch(self, engine: sa.Engine) -> None:
@@ -156,7 +161,7 @@ class Life:
                 loop, calm = self._again(), 0
             finally:
                 self.bomb.armed = False
-            if calm == 3:  # a running training moves nothing while it runs
+            if calm == 2:  # a running training moves nothing while it runs
                 return
         pytest.fail(f"the loop never came to rest after {self.crashed}")
 
@@ -181,7 +186,7 @@ class Life:
             self.world.tools.store.inbox.add(Event("fake", "1", "labels", (task,)))
 
 
-def begin(stock: Path, folder: Path, at: int = -1) -> Life:
+def begin(stock: Path, folder: Path, at: int = -1, again: int = 0) -> Life:
     shutil.copytree(stock, folder, dirs_exist_ok=True)
     bomb = Bomb()
     world = make_world(folder, 0)
@@ -191,7 +196,7 @@ def begin(stock: Path, folder: Path, at: int = -1) -> Life:
     life = Life(world, platform, trainer, bomb)
     world.tools.store.close()
     world.tools.store = life._store()
-    bomb.at = at
+    bomb.at, bomb.again = at, again
     return life
 
 
@@ -269,6 +274,22 @@ def test_the_story_itself_ends_well(undisturbed: Life) -> None:
     assert (end["active"], end["sent"], end["rows"], end["ledger"]) == ((True, "active"), True, True, set())
 
 
+def differences(life: Life, wanted: dict[str, Any]) -> dict[str, Any]:
+    end = outcome(life)
+    return {k: (end[k], wanted[k]) for k in end if end[k] != wanted[k]}
+
+
+@pytest.mark.parametrize("first", range(0, SPACING, 4))
+def test_a_process_that_dies_again_and_again_ends_where_an_undisturbed_one_does(
+    first: int, undisturbed: Life, stock: Path, tmp_path: Path
+) -> None:
+    life = begin(stock, tmp_path, first, SPACING)
+    story(life)
+    assert len(life.crashed) > 3
+    assert differences(life, outcome(undisturbed)) == {}, life.crashed
+
+
+@pytest.mark.integration  # for its minutes
 @pytest.mark.parametrize("part", range(8))
 def test_a_crash_at_any_step_changes_nothing_in_the_end(
     part: int, undisturbed: Life, stock: Path, tmp_path: Path
@@ -279,7 +300,44 @@ def test_a_crash_at_any_step_changes_nothing_in_the_end(
         life = begin(stock, tmp_path / str(at), at)
         story(life)
         assert life.crashed == [moments[at]], (at, life.bomb.passed)
-        end = outcome(life)
-        if end != wanted:
-            wrong[at, moments[at]] = {k: (end[k], wanted[k]) for k in end if end[k] != wanted[k]}
+        if found := differences(life, wanted):
+            wrong[at, moments[at]] = found
     assert wrong == {}
+
+
+def test_when_the_last_image_is_labelled_nothing_is_published_and_nothing_fails(stock: Path, tmp_path: Path) -> None:
+    life = begin(stock, tmp_path)
+    life.settle()
+    life.label(*life.platform.tasks)
+    life.world.clock[0] += 61
+    life.settle()
+    life.world.clock[0] += 1000
+    life.settle()
+    row = life.world.tools.store.projects.get(KEY)
+    assert row is not None
+    assert (row.state, row.reason, row.order_asked) == ("active", "", None)
+    assert row.checkpoint is not None
+    assert list(life.platform.stored) == ["hardfirst@0.1-00000000"]
+
+
+def test_a_queue_whose_images_were_all_labelled_before_it_was_sent_is_dropped(stock: Path, tmp_path: Path) -> None:
+    life = begin(stock, tmp_path)
+    loop, store = ActiveLearningLoop(life.world.tools), life.world.tools.store
+    while store.publications.unfinished(KEY) is None:
+        loop.step(KEY)
+    life.label(*life.platform.tasks)
+    life.settle()
+    assert +life.platform.stored == Counter()
+    assert [p.state for p in store.publications.all(KEY)] == ["gone"]
+
+
+def test_a_round_that_was_cancelled_meanwhile_is_not_promoted(stock: Path, tmp_path: Path) -> None:
+    life = begin(stock, tmp_path)
+    life.settle()
+    store = life.world.tools.store
+    running = store.rounds.start(KEY, revision=0, labels=1, reason="", folder="/f", token=1)
+    assert running is not None
+    store.rounds.end(running.id, "cancelled", "the project was disconnected")
+    assert not store.rounds.promote(running, path="/w", sha256="1" * 64, names=[], metrics={}, message="")
+    assert store.rounds.checkpoints(KEY) == []
+    assert [r.state for r in store.rounds.all(KEY)] == ["cancelled"]
