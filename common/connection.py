@@ -14,6 +14,7 @@ from common.compose import media, open_platform, plugin, plugins
 from common.config import Settings
 from common.errors import HardfirstError, ProjectGoneError, SettingError, StoreError, UnknownNameError
 from common.loop.ordering import check_strategy
+from common.loop.publishing import highest_number
 from common.media import Source, hosts_to_allow
 from common.ports import Change, Platform
 from common.store import Store, open_store
@@ -147,7 +148,8 @@ def _connect(settings: Settings, store: Store, row: ProjectRow, *, replace: bool
     port = open_platform(settings, store, row)
     spec = port.spec()
     changes = port.connect(dry_run=False, replace=replace)
-    fresh = {"reconciled": None, "retry_at": None, "order_asked": time.time()}
+    numbered = highest_number(port.published())
+    fresh = {"reconciled": None, "retry_at": None, "order_asked": time.time(), "numbered": numbered}
     store.projects.update(row.key, state="active", reason="", spec=spec, platform_state=port.state, **fresh)
     for change in changes:
         store.journal.write(row.key, str(change))

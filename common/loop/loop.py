@@ -16,7 +16,7 @@ from common.errors import (
 )
 from common.loop.housekeeping import tidy
 from common.loop.ordering import order_step
-from common.loop.publishing import finish_switch, publish_step, retire_step
+from common.loop.publishing import finish_switch, highest_number, publish_step, retire_step
 from common.loop.reading import compare, follow_hints
 from common.loop.scoring import fetch_some
 from common.loop.tools import Tools
@@ -119,7 +119,9 @@ class ActiveLearningLoop:
             return False
         for change in changes:
             self.tools.store.journal.write(row.key, str(change))
-        self.tools.store.projects.update(row.key, state="active", reason="", spec=spec, retry_at=None)
+        numbered = highest_number(platform.published())
+        active = {"state": "active", "reason": "", "retry_at": None}
+        self.tools.store.projects.update(row.key, spec=spec, numbered=numbered, **active)
         return True
 
     def _compare_if_due(self, row: ProjectRow, platform: Platform) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common.acquisition import ACQUISITIONS
 from common.domain import Label, Prediction
 from common.errors import MediaError, UnknownNameError
-from common.loop.publishing import columns
+from common.loop.publishing import NAME, columns
 from common.loop.reading import labels_at
 from common.loop.scoring import score_some
 from common.loop.thumbnails import decode
@@ -84,7 +84,7 @@ def _publish(tools: Tools, row: ProjectRow, model: Model, round_number: int, sam
     partial = sum(p is None and not s.problem for s, p in zip(scored.samples, scored.predictions, strict=True))
     tools.store.publications.create(
         row.key,
-        name="hardfirst",
+        name=NAME,
         round_number=round_number,
         checkpoint=row.checkpoint,
         sha8=model.sha256[:8],

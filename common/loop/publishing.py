@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Iterable
 
 from common.domain import ClassMapping, Prediction, ProjectSpec, QueueItem, ShownBox
 from common.errors import PublishError
@@ -11,6 +13,9 @@ from common.loop.tools import Tools
 from common.ports import Model, Platform
 from common.store.projects import ProjectRow
 from common.store.publications import Place, PublicationRow
+
+NAME = "hardfirst"
+"""Versions on the platform begin with it."""
 
 RETIRE_SLICE = 20
 """Rows deleted per step."""
@@ -91,6 +96,12 @@ def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     return True
 
 
+def highest_number(versions: Iterable[str]) -> int:
+    """The highest publication number among versions of ours, 0 = none: a forgotten project's stay on the platform."""
+    found = (re.fullmatch(rf"{NAME}@\d+\.(\d+)-\w+", v) for v in versions)
+    return max((int(m[1]) for m in found if m), default=0)
+
+
 def block_size(tools: Tools, p: PublicationRow) -> int:
     """Places of the next block: few until the order is active, then many, because each call costs a fixed time."""
     return tools.settings.later_block if p.rows else tools.settings.first_block
@@ -99,7 +110,8 @@ def block_size(tools: Tools, p: PublicationRow) -> int:
 def _send(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow, model: Model) -> None:
     places = tools.store.publications.places(p.id, p.sent, block_size(tools, p))
     items = _items(tools, row, places, model)
-    tools.store.publications.update(p.id, in_flight=len(items))
+    upto = p.sent + len(places)
+    tools.store.publications.update(p.id, in_flight=len(items), upto=upto)
     created = platform.publish(p.version, items) if items else 0
     if created != len(items):
         tools.store.publications.update(p.id, state="failed", in_flight=0)
@@ -108,7 +120,7 @@ def _send(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow, 
             f"the platform stored {created} of {len(items)} predictions of {p.version}: the label config may have "
             "changed meanwhile; the former queue stays, a new one is made from the config as it is now"
         )
-    passed = {"sent": p.sent + len(places), "rows": p.rows + created, "in_flight": 0}
+    passed = {"sent": upto, "rows": p.rows + created, "in_flight": 0}
     tools.store.publications.update(p.id, **passed)
 
 
@@ -135,8 +147,7 @@ def _settle(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow
         tools.store.publications.update(p.id, in_flight=0)
         return True
     if there == p.rows + p.in_flight:
-        step = min(block_size(tools, p), p.total - p.sent)
-        tools.store.publications.update(p.id, sent=p.sent + step, rows=there, in_flight=0)
+        tools.store.publications.update(p.id, sent=p.upto, rows=there, in_flight=0)
         return True
     state = "failed" if p.activated is None else "active"
     tools.store.publications.update(p.id, state=state, in_flight=0, sent=p.total)

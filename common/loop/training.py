@@ -126,7 +126,9 @@ def _follow(tools: Tools, row: ProjectRow, running: RoundRow) -> bool:
     if progress.state == "running":
         shown = {"epoch": progress.epoch, "epochs": progress.epochs, "message": progress.message}
         if shown != running.progress:
-            tools.store.rounds.update(running.id, progress=shown)
+            # A training that gets on is not given up, however often its machine is restarted.
+            on = progress.epoch > int(running.progress.get("epoch", 0))
+            tools.store.rounds.update(running.id, progress=shown, **({"attempts": 1} if on else {}))
         return False
     if progress.state == "done":
         _promote(tools, row, running, progress)

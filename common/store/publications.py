@@ -23,6 +23,7 @@ class PublicationRow:
         sent: Places passed.
         rows: Rows the platform confirmed.
         in_flight: Rows of a call that was not answered yet.
+        upto: Places passed once that call is answered.
     """
 
     id: int
@@ -36,6 +37,7 @@ class PublicationRow:
     sent: int
     rows: int
     in_flight: int
+    upto: int
     seconds: dict[str, float]
     created: float
     activated: float | None
@@ -76,7 +78,8 @@ class Publications:
         """
         with transaction(self._engine, write=True) as connection:
             numbers = sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)
-            number = (connection.scalar(numbers) or 0) + 1
+            seen = sa.select(project.c.numbered).where(project.c.key == key)
+            number = max(connection.scalar(numbers) or 0, connection.scalar(seen) or 0) + 1
             values = {
                 "project": key,
                 "number": number,
@@ -88,6 +91,7 @@ class Publications:
                 "sent": 0,
                 "rows": 0,
                 "in_flight": 0,
+                "upto": 0,
                 "seconds": seconds,
                 "created": time.time(),
                 "activated": None,

@@ -36,6 +36,7 @@ project = sa.Table(
     sa.Column("order_asked", sa.Float),
     sa.Column("checkpoint", sa.Integer),
     sa.Column("publication", sa.Integer),
+    sa.Column("numbered", sa.Integer, nullable=False, default=0),  # highest publication number ever seen there
     sa.Column("lease_owner", sa.String(80)),
     sa.Column("lease_until", sa.Float),
     sa.Column("fence", sa.Integer, nullable=False, default=0),
@@ -133,7 +134,8 @@ publication = sa.Table(
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("sent", sa.Integer, nullable=False, default=0),  # places passed
     sa.Column("rows", sa.Integer, nullable=False, default=0),  # rows the platform confirmed
-    sa.Column("in_flight", sa.Integer, nullable=False, default=0),
+    sa.Column("in_flight", sa.Integer, nullable=False, default=0),  # rows of a call not answered yet
+    sa.Column("upto", sa.Integer, nullable=False, default=0),  # places passed once that call is answered
     sa.Column("seconds", sa.JSON, nullable=False, default=dict),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("activated", sa.Float),

@@ -270,7 +270,7 @@ def test_a_block_that_was_cut_off_is_neither_lost_nor_sent_twice(world: World, a
     while (row := world.tools.store.publications.unfinished(KEY)) is None or row.rows == 0:
         loop.step(KEY)
     places = world.tools.store.publications.places(row.id, row.sent, 5)
-    world.tools.store.publications.update(row.id, in_flight=len(places))
+    world.tools.store.publications.update(row.id, in_flight=len(places), upto=row.sent + len(places))
     if arrived:  # the answer never reached us, the rows did
         world.platform.publish(row.version, [QueueItem(p.sample, p.place) for p in places])
     sent_before = world.platform.calls.count("publish")
@@ -278,6 +278,12 @@ def test_a_block_that_was_cut_off_is_neither_lost_nor_sent_twice(world: World, a
     assert world.platform.active == row.version
     assert len(world.platform.rows[row.version]) == 12
     assert world.platform.calls.count("publish") - sent_before == (1 if arrived else 2)
+
+
+def test_versions_a_forgotten_project_left_there_are_not_used_again(world: World) -> None:
+    world.platform.rows["hardfirst@3.7-abcd1234"] = {"100": QueueItem("100", 0.5)}
+    settle(world)
+    assert world.platform.active == "hardfirst@0.8-00000000"
 
 
 def test_only_our_old_versions_are_deleted_and_the_newest_two_stay(tmp_path: Path) -> None:
