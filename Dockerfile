@@ -33,7 +33,7 @@ VOLUME /data
 EXPOSE 9090
 
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('HARDFIRST_PORT', '9090') + '/health', timeout=4)"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('HARDFIRST_PORT', '9090')), timeout=4); c.request('GET', '/health'); sys.exit(c.getresponse().status not in (200, 401))"]
 
 # Everything answers on 0.0.0.0 once BASIC_AUTH_USER and BASIC_AUTH_PASS are set, and only on loopback before.
 CMD ["hardfirst", "serve"]

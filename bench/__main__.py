@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import click
 
-from bench import connect, publish
+from bench import connect, publish, webhooks
 from bench.report import Report, console, summary
 
 BENCHMARKS: dict[str, Callable[..., Report]] = {
+    "webhooks": webhooks.run,
     "publish": publish.run,
     "connect": connect.run,
 }

@@ -60,7 +60,7 @@ def await_queue(store: Store, key: str) -> PublicationRow:
 def _table(images: int, seconds: dict[str, float], total: float) -> Table:
     table = Table("step", "seconds", "per image", title=f"{images} photographs, imgsz 320")
     names = {
-        "connect": "hardfirst connect (its process, Python included)",
+        "connect": "`hardfirst connect`, Python starting included",
         "rest": "rest: reading the project, waiting",
     }
     for step in (*STEPS, "rest"):

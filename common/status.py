@@ -85,9 +85,8 @@ def project_status(tools: Tools, row: ProjectRow) -> dict[str, Any]:
 def _training(tools: Tools, row: ProjectRow) -> str:
     running = tools.store.rounds.running(row.key)
     if running is not None:
-        p = running.progress
-        at = f", epoch {p.get('epoch', 0)} of {p['epochs']}" if p.get("epochs") else ", starting"
-        return f"round {running.number} on {running.labels} labels{at} {p.get('message', '')}".rstrip()
+        at = running.progress.get("message") or "starting"
+        return f"round {running.number} on {running.labels} labels: {at}"
     newest = tools.store.rounds.newest(row.key)
     last = f"round {newest.number} {newest.state}: {newest.message}; next: " if newest else ""
     return last + decide(tools, row).reason
