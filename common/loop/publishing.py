@@ -17,6 +17,9 @@ from common.store.publications import Place, PublicationRow
 NAME = "hardfirst"
 """Versions on the platform begin with it."""
 
+MAX_BOXES = 50_000
+"""In one call: about 20 MB, which every platform takes."""
+
 RETIRE_SLICE = 20
 """Rows deleted per step."""
 
@@ -109,8 +112,8 @@ def block_size(tools: Tools, p: PublicationRow) -> int:
 
 def _send(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow, model: Model) -> None:
     places = tools.store.publications.places(p.id, p.sent, block_size(tools, p))
-    items = _items(tools, row, places, model)
-    upto = p.sent + len(places)
+    items, passed_by = _items(tools, row, places, model)
+    upto = p.sent + passed_by
     tools.store.publications.update(p.id, in_flight=len(items), upto=upto)
     created = platform.publish(p.version, items) if items else 0
     if created != len(items):
@@ -124,20 +127,27 @@ def _send(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow, 
     tools.store.publications.update(p.id, **passed)
 
 
-def _items(tools: Tools, row: ProjectRow, places: list[Place], model: Model) -> list[QueueItem]:
-    """Places as the platform wants them; samples that went or were answered meanwhile are left out."""
+def _items(tools: Tools, row: ProjectRow, places: list[Place], model: Model) -> tuple[list[QueueItem], int]:
+    """(items as the platform wants them, places they cover), at most MAX_BOXES boxes (or one crowded image).
+
+    Samples that went or were answered meanwhile are left out.
+    """
     samples = tools.store.samples.some(row.key, [p.sample for p in places])
     hashes = [s.sha256 for s in samples.values() if s.sha256]
     said = tools.store.predictions.get(model.sha256, tools.settings.imgsz, hashes)
-    items = []
-    for place in places:
+    items: list[QueueItem] = []
+    count = 0
+    for passed_by, place in enumerate(places):
         sample = samples.get(place.sample)
         if sample is None or sample.answers:
             continue
         p = said.get(sample.sha256 or "")
         boxes = shown_boxes(p, row.spec, model.names) if p else ()
+        count += len(boxes)
+        if count > MAX_BOXES and items:
+            return items, passed_by
         items.append(QueueItem(place.sample, place.place, boxes, p.width if p else 0, p.height if p else 0))
-    return items
+    return items, len(places)
 
 
 def _settle(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow) -> bool:

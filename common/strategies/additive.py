@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
 
 from common.domain import Floats, Ints
 from common.strategies.image_value import min_max, plain_utility
@@ -69,6 +68,8 @@ def centroid_distance(pool: Pool, rows: Ints, clusters: int, rng: np.random.Gene
 
 def clustered(features: Floats, clusters: int, seed: int) -> tuple[Ints, Floats]:
     """MiniBatchKMeans: (cluster of each row, centroids); no more clusters than rows."""
+    from sklearn.cluster import MiniBatchKMeans  # half of what starting a command would cost
+
     count = min(clusters, len(features))
     model = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=4096, max_iter=20)
     label = model.fit_predict(features)

@@ -85,6 +85,8 @@ def load() -> Any:
     before = {name: os.environ.get(name) for name in _THREADS}
     _check_torch()
     ultralytics = importlib.import_module("ultralytics")
+    # Loaded or not decides which suppression ultralytics uses: the same one from the first batch on.
+    importlib.import_module("torchvision")
     _restore(before)
     utils = importlib.import_module("ultralytics.utils")
     if not utils.SAFE_LOAD or utils.ONLINE:

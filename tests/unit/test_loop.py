@@ -280,6 +280,17 @@ def test_a_block_that_was_cut_off_is_neither_lost_nor_sent_twice(world: World, a
     assert world.platform.calls.count("publish") - sent_before == (1 if arrived else 2)
 
 
+def test_a_block_of_crowded_images_is_cut_to_what_one_call_carries(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.loop.publishing.MAX_BOXES", 1)
+    settle(world)
+    shown = [len(i.boxes) for i in world.platform.rows[world.platform.active or ""].values()]
+    assert len(shown) == 12
+    assert sum(shown) > 2
+    assert world.platform.calls.count("publish") >= sum(shown)
+
+
 def test_versions_a_forgotten_project_left_there_are_not_used_again(world: World) -> None:
     world.platform.rows["hardfirst@3.7-abcd1234"] = {"100": QueueItem("100", 0.5)}
     settle(world)
