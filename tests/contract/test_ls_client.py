@@ -27,8 +27,9 @@ from ls_backend.client import open_platform
 from ls_backend.project import LabelStudioPlatform
 from ls_backend.snapshot import ACTIONS, SECRET_HEADER
 from ls_backend.tokens import Credentials, checked, is_personal
+from tests.contract.ls_recorded import TOKEN as LEGACY
+from tests.contract.ls_recorded import recorded_answer
 
-LEGACY = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
     '<Label value="Car"/></RectangleLabels></View>'
@@ -266,11 +267,6 @@ def test_a_webhook_that_was_there_before_gets_its_own_headers_and_events_back(
 
 
 # --- refusals: one sentence each, with the fix ---
-
-
-def recorded_answer(shared: Path, name: str) -> httpx.Response:
-    found = json.loads((shared / f"contracts/label-studio/{name}.json").read_text())["response"]
-    return httpx.Response(found["status"], json=found["body"])
 
 
 def test_a_private_address_is_refused_and_the_row_taken_back(
