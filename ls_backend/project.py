@@ -157,7 +157,10 @@ class LabelStudioPlatform:
             right="projects.view",
             gone=self._project,
         )
-        return {str(row["model_version"]): int(row["count"]) for row in found["static"]}
+        rows = found.get("static")
+        if isinstance(rows, list):
+            return {str(row["model_version"]): int(row["count"]) for row in rows}
+        return {str(version): int(count) for version, count in found.items()}  # without ``extended``
 
     # --- writing -----------------------------------------------------------------------------------------
 

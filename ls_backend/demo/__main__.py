@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from common.config import Settings
 from common.errors import HardfirstError, SettingError
 from common.sample.oracle import FolderOracle
 from common.yolo.dataset import write_dataset
+from common.yolo.models import YoloModels
+from common.yolo.offline import cores
 from ls_backend.demo.annotator import ScriptedAnnotator
 from ls_backend.demo.comparison import Comparison, Row
 from ls_backend.demo.stage import PASSWORD, Stage
@@ -30,11 +33,11 @@ SMALL = {
     "HARDFIRST_IMGSZ": "320",
     "HARDFIRST_UPDATES": "80",
     "HARDFIRST_BATCH": "8",
-    "HARDFIRST_MIN_NEW_LABELS": "40",
+    "HARDFIRST_THREADS": str(cores()),
     "HARDFIRST_PAUSE_S": "2",
     "HARDFIRST_RECONCILE_S": "30",
 }
-"""A round that two cores train in about a minute; the environment and .env come first."""
+"""A round that two cores train in about a minute; the environment comes first."""
 
 console = Console()
 
@@ -57,8 +60,8 @@ class Work:
     "--oracle", "labels_folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="YOLO labels."
 )
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".demo"), help="All state of the demo.")
-@click.option("--rounds", default=2, show_default=True, help="Scripted rounds.")
-@click.option("--labels", default=40, show_default=True, help="Labels per scripted round.")
+@click.option("--rounds", default=3, show_default=True, help="Scripted rounds.")
+@click.option("--labels", default=30, show_default=True, help="Labels per scripted round.")
 @click.option("--exit", "leave", is_flag=True, help="Stop after the table instead of waiting for Ctrl-C.")
 def main(
     images: Path | None,
@@ -85,7 +88,7 @@ def run(
     """The demo, step by step."""
     began = time.monotonic()
     chosen = _environment(model, budget)
-    work = _work(images, labels, folder)
+    work = _work(images, labels, folder, chosen)
     with Stage(folder, work.images, chosen, lambda text: console.print(f"[dim]{text}")) as stage:
         project = stage.project(
             f"hardfirst demo: {images.name if images else 'factory floor'}", work.label_config, work.files
@@ -101,24 +104,22 @@ def run(
 
 def _environment(model: str | None, budget: int) -> dict[str, str]:
     """Settings of this run: what the user set stays."""
-    import os
-
-    chosen = {**SMALL, "HARDFIRST_MIN_NEW_LABELS": str(budget)}
-    chosen = {name: os.environ.get(name, value) for name, value in chosen.items()}
+    small = {**SMALL, "HARDFIRST_MIN_NEW_LABELS": str(budget)}
+    chosen = {name: os.environ.get(name, value) for name, value in small.items()}
     if model:
         path = Path(model).expanduser()
         chosen["HARDFIRST_MODEL"] = str(path.resolve()) if path.exists() or len(path.parts) > 1 else model
     return chosen
 
 
-def _work(images: Path | None, labels: Path | None, folder: Path) -> Work:
+def _work(images: Path | None, labels: Path | None, folder: Path, chosen: dict[str, str]) -> Work:
     if images is None:
         return _sample(folder / "floor")
     files = sorted(p for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise SettingError(f"IMAGES is {str(images)!r}, which holds no {', '.join(sorted(IMAGE_SUFFIXES))} file")
     if labels is None:
-        return Work(images, files, _config(_model_names()), None, [])
+        return Work(images, files, _config(_model_names(folder, chosen)), None, [])
     oracle = FolderOracle(labels)
     answered = [f for f in files if f.stem in oracle]
     if len(answered) < 2:
@@ -141,8 +142,10 @@ def _sample(folder: Path) -> Work:
     return Work(made.images[0].parent, list(made.images), config_text, oracle, list(made.held_out))
 
 
-def _model_names() -> tuple[str, ...]:
-    return ("object",)
+def _model_names(folder: Path, chosen: dict[str, str]) -> tuple[str, ...]:
+    """What the model knows, so that its boxes are drawn at once; 'object' without a model."""
+    model = YoloModels(_settings(folder, chosen)).base("")
+    return model.names or ("object",)
 
 
 def _config(names: tuple[str, ...]) -> str:
@@ -169,7 +172,7 @@ def _await_queue(stage: Stage, began: float) -> None:
 def _scripted(stage: Stage, work: Work, chosen: dict[str, str], rounds: int, budget: int) -> None:
     if work.oracle is None:
         return
-    settings = _settings(stage, chosen)
+    settings = _settings(stage.folder, chosen)
     held_out = _held_out(stage.folder / "held-out", work.held_out, work.oracle)
     comparison = Comparison(stage.folder / "replays", settings, work.oracle, work.files, held_out)
     rows: list[Row] = []
@@ -184,11 +187,11 @@ def _scripted(stage: Stage, work: Work, chosen: dict[str, str], rounds: int, bud
         comparison.close()
 
 
-def _settings(stage: Stage, chosen: dict[str, str]) -> Settings:
+def _settings(folder: Path, chosen: dict[str, str]) -> Settings:
     """The same settings for the replays, in a home of their own."""
     fields = {config.variable(f): f for f in Settings.model_fields}
     values = {fields[name]: value for name, value in chosen.items() if name in fields}
-    return config.load(**values, home=stage.folder / "replays" / "home")
+    return config.load(**values, home=folder / "replays" / "home")
 
 
 def _held_out(folder: Path, files: list[Path], oracle: FolderOracle) -> Path:
