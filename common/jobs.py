@@ -36,10 +36,10 @@ class LocalRunner:
         """See ``JobRunner``. A training that already runs, or is already done, only gets the new fencing token."""
         folder = spec.folder.resolve()
         with self._lock:
-            if self._alive(folder):
-                if trainer.is_same(spec):
-                    trainer.dump_spec(spec)
-                    return
+            if self._alive(folder) and not trainer.has_ended(folder) and trainer.is_same(spec):
+                trainer.dump_spec(spec)
+                return
+            if self._alive(folder):  # another training, or one that is on its way out
                 _stop([self._children[folder]])
             if not trainer.begin(spec):
                 return

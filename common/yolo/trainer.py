@@ -115,6 +115,11 @@ def is_same(spec: TrainingSpec) -> bool:
     return mark.is_file() and mark.read_text() == _fingerprint(spec)
 
 
+def has_ended(folder: Path) -> bool:
+    """Whether the training has left its result: whatever its process still does no longer matters."""
+    return files.read_json(folder / RESULT) is not None
+
+
 def token(folder: Path) -> int:
     """The fencing token that holds now: the owner of a running training may have a new one."""
     return int((files.read_json(folder / SPEC) or {}).get("token", 0))
