@@ -17,9 +17,9 @@ from rich.table import Table
 
 from bench import inputs
 from bench.report import Goal, Report, tell
+from common.config import SECRET_HEADER
 from common.sample.oracle import FolderOracle
 from common.store import Store, open_store
-from common.web.auth import SECRET_HEADER
 from common.yolo.offline import cores
 from ls_backend.demo.annotator import _region
 from ls_backend.demo.stage import Stage

@@ -16,6 +16,9 @@ def _split(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+SECRET_HEADER = "X-Hardfirst-Secret"  # noqa: S105 - a name, not a secret
+"""Header in which webhooks carry the secret."""
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from common.config import SECRET_HEADER
 from common.ports import Change
 
 TITLE = "hardfirst"
 TAB = "Hardest first"
 SAMPLING = "Uncertainty sampling"
-SECRET_HEADER = "X-Hardfirst-Secret"  # noqa: S105 - the name of the header
 ACTIONS = (
     "ANNOTATION_CREATED",
     "ANNOTATIONS_CREATED",

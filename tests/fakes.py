@@ -29,6 +29,7 @@ from common.errors import (
     NotListedError,
     PlatformUnreachableError,
     ProjectGoneError,
+    TrainingError,
     UnreadableImageError,
 )
 from common.loop import Tools
@@ -231,8 +232,11 @@ class FakeTrainer:
     states: dict[Path, TrainingProgress] = field(default_factory=dict)
     started: list[TrainingSpec] = field(default_factory=list)
     samples: list[list[TrainingSample]] = field(default_factory=list)
+    refuses: str = ""
 
     def start(self, spec: TrainingSpec, samples: Sequence[TrainingSample]) -> list[str]:
+        if self.refuses:
+            raise TrainingError(self.refuses)
         self.started.append(spec)
         self.samples.append(list(samples))
         self.states[spec.folder] = TrainingProgress("running", 0, 10, token=spec.token)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from common.config import Settings
 from common.domain import Label
-from common.errors import ModelError
+from common.errors import ModelError, TrainingError
 from common.loop.reading import labels_at
 from common.loop.tools import Tools
 from common.policy import Decision, Standing, after_loss, needed, should_train
-from common.ports import TrainingProgress, TrainingSample, TrainingSpec
+from common.ports import Model, TrainingProgress, TrainingSample, TrainingSpec
 from common.store.projects import ProjectRow
 from common.store.rounds import RoundRow
 
@@ -92,20 +93,12 @@ def _with_images(tools: Tools, row: ProjectRow, labels: dict[str, Label]) -> tup
     return found, missing
 
 
-def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[TrainingSample]) -> None:
-    """Write the data set and start, or resume, the child."""
-    s = tools.settings
-    tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1, token=row.fence)
-    try:
-        base = tools.models.base(row.spec.model_path)
-    except ModelError as error:
-        tools.store.rounds.end(round_row.id, "failed", str(error))
-        return
-    folder = Path(round_row.folder)
-    spec = TrainingSpec(
+def training_spec(s: Settings, folder: Path, base: Model, classes: tuple[str, ...], token: int) -> TrainingSpec:
+    """What the settings ask of a training in ``folder``."""
+    return TrainingSpec(
         folder=folder,
         base=base.path,
-        classes=row.spec.names,
+        classes=classes,
         imgsz=s.imgsz,
         updates=s.updates,
         epochs=s.epochs,
@@ -113,9 +106,21 @@ def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[Tr
         device=s.device,
         seed=s.seed,
         threads=s.threads,
-        token=row.fence,
+        token=token,
     )
-    dropped = tools.trainer.start(spec, samples)
+
+
+def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[TrainingSample]) -> None:
+    """Write the data set and start, or resume, the child."""
+    tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1, token=row.fence)
+    try:
+        base = tools.models.base(row.spec.model_path)
+        folder = Path(round_row.folder)
+        spec = training_spec(tools.settings, folder, base, row.spec.names, row.fence)
+        dropped = tools.trainer.start(spec, samples)
+    except (ModelError, TrainingError) as error:
+        _fail(tools, row, round_row, str(error))
+        return
     if dropped:
         text = f"round {round_row.number}: {len(dropped)} boxes could not train, first: {dropped[0]}"
         tools.store.journal.write(row.key, text, "warning")

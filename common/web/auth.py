@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from flask import Request, Response, request
 
-from common.config import Settings
-
-SECRET_HEADER = "X-Hardfirst-Secret"  # noqa: S105 - a name, not a secret
+from common.config import SECRET_HEADER, Settings
 
 
 def basic_ok(settings: Settings, incoming: Request) -> bool:

@@ -12,7 +12,8 @@ from common.config import Settings
 from common.domain import Label
 from common.errors import TrainingError
 from common.jobs import LocalRunner
-from common.ports import TrainingSample, TrainingSpec
+from common.loop.training import training_spec
+from common.ports import TrainingSample
 from common.sample.oracle import FolderOracle
 from common.sample.replay import rare_classes, tally, uniform_orders
 from common.yolo.dataset import write_dataset
@@ -97,23 +98,10 @@ class Comparison:
         return evaluate_in_child(weights, self._held_out, imgsz=s.imgsz, home=s.folder, device=s.device)
 
     def _train(self, name: str, chosen: Sequence[str]) -> Path:
-        s = self._settings
         folder = self._folder / name
         samples = [TrainingSample(c, self._files[c], Label(c, tuple(self._truth[c]))) for c in chosen]
         write_dataset(folder, samples, [], self._oracle.classes)
-        spec = TrainingSpec(
-            folder=folder,
-            base=self._models.base("").path,
-            classes=self._oracle.classes,
-            imgsz=s.imgsz,
-            updates=s.updates,
-            epochs=s.epochs,
-            batch=s.batch,
-            device=s.device,
-            seed=s.seed,
-            threads=s.threads,
-            token=0,
-        )
+        spec = training_spec(self._settings, folder, self._models.base(""), self._oracle.classes, token=0)
         self._runner.start(spec)
         while (progress := self._runner.poll(folder)).state == "running":
             time.sleep(0.5)

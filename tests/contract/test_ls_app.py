@@ -16,6 +16,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from common.config import SECRET_HEADER
 from common.domain import Event, LabelledBox, Prediction, QueueItem, ShownBox
 from common.errors import HardfirstError
 from common.loop import ActiveLearningLoop
@@ -23,7 +24,6 @@ from common.ports import Model
 from common.store import engine
 from common.store.projects import ProjectRow
 from common.web.app import MAX_BODY, create_app
-from common.web.auth import SECRET_HEADER
 from common.web.backend import Backend
 from common.worker import Worker
 from ls_backend import PLATFORM, app, label_config, wire

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from common.config import Settings
+from common.config import SECRET_HEADER, Settings
 from common.domain import QueueItem
 from common.errors import (
     AccessDeniedError,
@@ -25,7 +25,7 @@ from common.errors import (
 )
 from ls_backend.client import open_platform
 from ls_backend.project import LabelStudioPlatform
-from ls_backend.snapshot import ACTIONS, SECRET_HEADER
+from ls_backend.snapshot import ACTIONS
 from ls_backend.tokens import Credentials, checked, is_personal
 from tests.contract.ls_recorded import TOKEN as LEGACY
 from tests.contract.ls_recorded import recorded_answer

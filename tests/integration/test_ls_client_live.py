@@ -14,13 +14,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from common.config import Settings
+from common.config import SECRET_HEADER, Settings
 from common.domain import QueueItem, ShownBox
 from common.errors import AccessDeniedError, PlatformError, ProjectGoneError, PublishError
 from ls_backend.client import open_platform
 from ls_backend.local_server import LocalLabelStudio
 from ls_backend.project import LabelStudioPlatform
-from ls_backend.snapshot import ACTIONS, SECRET_HEADER
+from ls_backend.snapshot import ACTIONS
 
 pytestmark = pytest.mark.e2e
 

@@ -220,6 +220,18 @@ def test_a_failed_round_says_why_and_the_former_model_keeps_serving(world: World
     assert len(world.trainer.started) == 1
 
 
+def test_a_data_set_that_cannot_be_written_fails_the_round_with_its_reason(world: World) -> None:
+    settle(world)
+    world.trainer.refuses = "there is nothing to train on"
+    label(world, 3)
+    settle(world)
+    world.clock[0] += 61
+    settle(world)
+    newest = world.tools.store.rounds.newest(KEY)
+    assert newest is not None
+    assert (newest.state, newest.message) == ("failed", "there is nothing to train on")
+
+
 def test_a_lost_training_is_resumed_under_the_same_number(world: World) -> None:
     settle(world)
     label(world, 3)
