@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 
 FOLDER = "contracts/label-studio"
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = "0123456789" * 4
 
 
 def recorded_answer(shared: Path, name: str) -> httpx.Response:
