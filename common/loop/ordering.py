@@ -77,6 +77,8 @@ def order_step(tools: Tools, row: ProjectRow) -> bool:
 
 
 def _publish(tools: Tools, row: ProjectRow, model: Model, round_number: int, samples: list[SampleRow]) -> None:
+    if not model.usable:
+        tools.store.journal.write(row.key, model.reason, "warning")
     with tools.timed(row, "order"):
         scored = _scored(tools, row, model, samples)
         places = order(tools, row, scored)

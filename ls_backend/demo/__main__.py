@@ -163,6 +163,9 @@ def _await_queue(stage: Stage, began: float) -> None:
             return bool(stage.queue()["version"])
 
         stage.wait(ready, "the first queue", FIRST_QUEUE_LIMIT_S)
+    for entry in stage.status()["journal"]:
+        if entry["level"] == "warning":
+            console.print(entry["text"], style="yellow", markup=False)
     found = stage.queue(3)
     console.print(f"first queue [bold]{found['version']}[/] after {time.monotonic() - began:.0f} s; it begins with")
     for item in found["items"]:

@@ -102,6 +102,7 @@ def test_without_any_weights_the_queue_is_a_cold_start_and_no_model_runs(tmp_pat
     settle(world)
     assert len(world.platform.order()) == 12
     assert world.tools.models.seen == []
+    assert ("warning", "no weights") in [(e.level, e.text) for e in world.tools.store.journal.newest(KEY)]
 
 
 def test_a_project_that_nobody_added_us_to_is_left_alone(world: World) -> None:
