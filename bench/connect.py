@@ -13,6 +13,7 @@ from bench.report import Goal, Report, tell
 from common.store import Store, open_store
 from common.store.publications import PublicationRow
 from ls_backend.demo.stage import Stage
+from ls_backend.label_config import rectangles
 
 GOAL_S = 60.0
 LIMIT_S = 900.0
@@ -29,7 +30,7 @@ def run(*, quick: bool) -> Report:
         tempfile.TemporaryDirectory(prefix="hardfirst-bench-") as temporary,
         Stage(Path(temporary), folder / "images", settings, tell) as stage,
     ):
-        project = stage.project("bench", inputs.label_config(inputs.class_names(folder)), files)
+        project = stage.project("bench", rectangles(inputs.class_names(folder)), files)
         store = open_store(f"sqlite:///{stage.home / 'hardfirst.db'}", stage.home)
         with report.measured():
             began = time.monotonic()

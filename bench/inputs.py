@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from html import escape
 from pathlib import Path
 
 import yaml
@@ -34,10 +33,3 @@ def data_set(name: str) -> Path:
 def class_names(folder: Path) -> tuple[str, ...]:
     """Of a data set, in the order of its indices."""
     return tuple(yaml.safe_load((folder / "data.yaml").read_text())["names"].values())
-
-
-def label_config(names: tuple[str, ...]) -> str:
-    """One image, one control with these classes."""
-    rows = "".join(f'<Label value="{escape(n, quote=True)}"/>' for n in names)
-    control = f'<RectangleLabels name="label" toName="image">{rows}</RectangleLabels>'
-    return f'<View><Image name="image" value="$image"/>{control}</View>'

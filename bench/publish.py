@@ -28,6 +28,7 @@ from common.loop.publishing import block_size, publish_step
 from common.ports import Model
 from common.store import open_store
 from common.store.publications import Place, PublicationRow
+from ls_backend.label_config import rectangles
 from ls_backend.local_server import LocalLabelStudio
 
 TASKS = 10_000
@@ -99,7 +100,7 @@ class Made:
 def _project(server: LocalLabelStudio, title: str, total: int) -> Made:
     tell(f"{total} tasks for {title}")
     with server.client() as http:
-        body = {"title": title, "label_config": inputs.label_config(NAMES), "sampling": "Uncertainty sampling"}
+        body = {"title": title, "label_config": rectangles(NAMES), "sampling": "Uncertainty sampling"}
         project = int(http.post("/api/projects", json=body).raise_for_status().json()["id"])
         tasks = [{"image": f"http://images.example/{i}.jpg"} for i in range(total)]
         made = http.post(f"/api/projects/{project}/import?return_task_ids=1", json=tasks, timeout=600)

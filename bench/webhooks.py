@@ -23,6 +23,7 @@ from common.store import Store, open_store
 from common.yolo.offline import cores
 from ls_backend.demo.annotator import _region
 from ls_backend.demo.stage import Stage
+from ls_backend.label_config import rectangles
 
 RATE = 20
 SECONDS, QUICK_SECONDS = 120, 20
@@ -73,7 +74,7 @@ def _project(stage: Stage, folder: Path) -> list[int]:
     """Photographs of which half carry their labels, so that a round starts at once; returns the task ids."""
     files = sorted((folder / "images").iterdir())[: LABELLED + OPEN]
     oracle = FolderOracle(folder / "labels", inputs.class_names(folder))
-    project = stage.project("bench", inputs.label_config(oracle.classes), files)
+    project = stage.project("bench", rectangles(oracle.classes), files)
     with stage.server.client() as http:
         query = {"project": project, "page_size": 1000, "fields": "task_only", "include": "id,data"}
         found = http.get("/api/tasks", params=query).raise_for_status().json()["tasks"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import quoteattr
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from common.domain import ClassMapping, ProjectSpec
 from common.errors import UnsupportedProjectError
+
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#8c564b", "#bcbd22", "#9467bd", "#d62728", "#e377c2")
 
 TIMED = ("Video", "VideoRectangle", "Audio", "AudioPlus", "TimeSeries")
 """Tags of projects whose tasks are not one still image."""
@@ -52,6 +55,18 @@ def parse(config: str, *, title: str = "", show_from: float = 0.5) -> ProjectSpe
         model_path=next((path for c in used if (path := c.get("model_path", "").strip())), ""),
         details=details,
     )
+
+
+def rectangles(names: Sequence[str]) -> str:
+    """A label config for one image and these classes: each has a colour, the first nine a key."""
+    rows = "".join(
+        f'<Label value={quoteattr(name)} background="{COLOURS[i % len(COLOURS)]}"'
+        + (f' hotkey="{i + 1}"' if i < 9 else "")
+        + "/>"
+        for i, name in enumerate(names)
+    )
+    image = '<Image name="image" value="$image" zoom="true" zoomControl="true"/>'
+    return f'<View>{image}<RectangleLabels name="label" toName="image">{rows}</RectangleLabels></View>'
 
 
 def _root(config: str) -> Element:

@@ -20,7 +20,6 @@ from common.sample.render import render
 VERSION = 1
 """Of the pictures: goes up whenever the same seed would draw something else."""
 
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#8c564b", "#bcbd22", "#9467bd", "#d62728", "#e377c2")
 LEAST_SIZE, GREATEST_SIZE = (96, 72), (1920, 1440)
 
 
@@ -58,11 +57,6 @@ class SampleSet:
     def data_yaml(self) -> Path:
         """The data set as ultralytics reads it."""
         return self.folder / "data.yaml"
-
-    @property
-    def label_config(self) -> Path:
-        """Label Studio's labeling interface for these classes."""
-        return self.folder / "label_config.xml"
 
 
 def draw(
@@ -173,18 +167,6 @@ def yolo_lines(boxes: Sequence[LabelledBox]) -> str:
     return "".join(rows)
 
 
-def label_config() -> str:
-    """Label Studio's labeling interface: one rectangle label per class, with a colour and a key."""
-    labels = "\n".join(
-        f'    <Label value="{name}" background="{colour}" hotkey="{key}"/>'
-        for key, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True), 1)
-    )
-    return (
-        '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
-        f'  <RectangleLabels name="label" toName="image">\n{labels}\n  </RectangleLabels>\n</View>\n'
-    )
-
-
 def _describe(folder: Path, frames: Sequence[Frame]) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -195,7 +177,6 @@ def _describe(folder: Path, frames: Sequence[Frame]) -> None:
     _write(folder / "classes.txt", ("\n".join(CLASSES) + "\n").encode())
     # Without "path", ultralytics resolves both against the folder of this file, wherever it is moved to.
     _write(folder / "data.yaml", f"train: images\nval: held_out/images\nnames:\n{names}\n".encode())
-    _write(folder / "label_config.xml", label_config().encode())
 
 
 def _json(found: dict[str, object]) -> bytes:

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import click
@@ -24,6 +23,7 @@ from common.yolo.offline import cores
 from ls_backend.demo.annotator import ScriptedAnnotator
 from ls_backend.demo.comparison import Comparison, Row
 from ls_backend.demo.stage import PASSWORD, Stage
+from ls_backend.label_config import rectangles
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 HELD_OUT = 100
@@ -119,14 +119,14 @@ def _work(images: Path | None, labels: Path | None, folder: Path, chosen: dict[s
     if not files:
         raise SettingError(f"IMAGES is {str(images)!r}, which holds no {', '.join(sorted(IMAGE_SUFFIXES))} file")
     if labels is None:
-        return Work(images, files, _config(_model_names(folder, chosen)), None, [])
+        return Work(images, files, rectangles(_model_names(folder, chosen)), None, [])
     oracle = FolderOracle(labels)
     answered = [f for f in files if f.stem in oracle]
     if len(answered) < 2:
         raise SettingError(f"ORACLE {str(labels)!r} answers for {len(answered)} of the {len(files)} images")
     held_out = answered[:: max(2, len(answered) // HELD_OUT)][:HELD_OUT]
     out = set(held_out)
-    return Work(images, [f for f in answered if f not in out], _config(oracle.classes), oracle, held_out)
+    return Work(images, [f for f in answered if f not in out], rectangles(oracle.classes), oracle, held_out)
 
 
 def _sample(folder: Path) -> Work:
@@ -138,20 +138,13 @@ def _sample(folder: Path) -> Work:
 
         made = sample.draw(folder, progress=drawn)
     oracle = FolderOracle(made.labels, made.classes)
-    config_text = made.label_config.read_text()
-    return Work(made.images[0].parent, list(made.images), config_text, oracle, list(made.held_out))
+    return Work(made.images[0].parent, list(made.images), rectangles(made.classes), oracle, list(made.held_out))
 
 
 def _model_names(folder: Path, chosen: dict[str, str]) -> tuple[str, ...]:
     """What the model knows, so that its boxes are drawn at once; 'object' without a model."""
     model = YoloModels(_settings(folder, chosen)).base("")
     return model.names or ("object",)
-
-
-def _config(names: tuple[str, ...]) -> str:
-    rows = "".join(f'<Label value="{escape(n, quote=True)}"/>' for n in names)
-    image = '<Image name="image" value="$image" zoom="true" zoomControl="true"/>'
-    return f'<View>{image}<RectangleLabels name="label" toName="image">{rows}</RectangleLabels></View>'
 
 
 def _await_queue(stage: Stage, began: float) -> None:

@@ -7,7 +7,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from common.domain import ClassMapping
 from common.errors import UnsupportedProjectError
-from ls_backend.label_config import parse
+from ls_backend.label_config import parse, rectangles
 
 
 def view(*tags: str) -> str:
@@ -31,6 +31,15 @@ def test_classes_keep_the_order_of_the_config_and_the_names_a_model_may_use() ->
     assert (spec.title, spec.show_from, spec.model_path) == ("Floor", 0.5, "")
     assert (spec.details["image"], spec.details["to_name"]) == ("photo", "img")
     assert spec.details["control"] == {"Vehicle": "box", "Dog": "box"}
+
+
+def test_a_config_made_from_names_is_read_as_these_names() -> None:
+    names = ("gear", 'quoted "name"', "a < b & c", *(f"class {i}" for i in range(9)))
+    config = rectangles(names)
+
+    assert parse(config).names == names
+    assert set(LabelInterface(config).get_control("label").labels) == set(names)
+    assert [f'hotkey="{key}"' in config for key in (1, 9, 10)] == [True, True, False]
 
 
 def test_an_alias_is_the_name_that_results_carry() -> None:

@@ -7,7 +7,6 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree as ET  # our own file, written a moment ago
 
 import numpy as np
 import pytest
@@ -215,17 +214,14 @@ def test_the_groups_file_names_every_image_and_its_run(small: SampleSet) -> None
     assert len(small.runs) >= 5
 
 
-def test_data_yaml_classes_and_label_config_name_the_same_classes(small: SampleSet) -> None:
+def test_data_yaml_and_classes_name_the_same_classes(small: SampleSet) -> None:
     data = yaml.safe_load(small.data_yaml.read_text())
-    config = ET.parse(small.label_config)  # noqa: S314
     assert tuple(data["names"][i] for i in range(len(CLASSES))) == CLASSES
     assert (small.folder / data["train"], small.folder / data["val"]) == (
         small.images[0].parent,
         small.held_out[0].parent,
     )
     assert tuple((small.folder / "classes.txt").read_text().split()) == CLASSES
-    assert tuple(tag.attrib["value"] for tag in config.iter("Label")) == CLASSES
-    assert len({tag.attrib["hotkey"] for tag in config.iter("Label")}) == len(CLASSES)
 
 
 CRATE = Thing("crate", 0.5, 0.5, 0.4, 0.0, seed=7)
