@@ -14,7 +14,7 @@ from common.status import setting_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-DOCS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "BRIEF.md"})
+DOCS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 MAKE = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
