@@ -21,20 +21,6 @@ def _check_shape(name: str, array: NDArray[Any], wanted: tuple[int | None, ...])
 
 
 @dataclass(frozen=True)
-class ClassList:
-    """The project's classes in the order of its label config; a class is its name, never its index."""
-
-    names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"class names must differ, got {list(self.names)}")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
 class Instances:
     """What one model says about one image.
 

@@ -198,13 +198,3 @@ class Publications:
         """Forget the places of a publication that is gone."""
         with transaction(self._engine, write=True) as connection:
             connection.execute(sa.delete(queue).where(queue.c.publication == publication_id))
-
-    def insert(self, publication_id: int, places: Sequence[Place]) -> None:
-        """Add places of samples that arrived later; their ``place`` lies between two neighbours."""
-        with transaction(self._engine, write=True) as connection:
-            for p in places:
-                values = {"publication": publication_id, "rank": p.rank, "sample": p.sample, "place": p.place,
-                          "utility": p.utility, "parts": p.parts}  # fmt: skip
-                connection.execute(sa.insert(queue), values)
-            total = publication.c.total + len(places)
-            connection.execute(sa.update(publication).where(publication.c.id == publication_id).values(total=total))

@@ -143,12 +143,6 @@ class Samples:
             with transaction(self._engine, write=True) as connection:
                 connection.execute(sa.update(sample).where(where).values(gone=True))
 
-    def count_answers(self, project: str, external: str, answers: int, skips: int) -> None:
-        """What the platform just said about one sample's annotations."""
-        where = (sample.c.project == project) & (sample.c.external == external)
-        with transaction(self._engine, write=True) as connection:
-            connection.execute(sa.update(sample).where(where).values(answers=answers, skips=skips))
-
     def unfetched(self, project: str, limit: int, retry_before: float) -> list[SampleRow]:
         """Samples whose image has not been had yet; failed ones again when last tried before ``retry_before``."""
         c = sample.c

@@ -247,16 +247,6 @@ def _for_inference(network: Any, device: Any, *, half: bool) -> Any:
     return network.to(memory_format=torch.channels_last if fast else torch.contiguous_format)
 
 
-def _depth(network: Any) -> int:
-    """How many layers the backbone has: up to the first one that enlarges, where the network does not say."""
-    import torch
-
-    if getattr(network, "yaml", None):
-        return len(network.yaml["backbone"])
-    enlarging = (i for i, layer in enumerate(network.model) if isinstance(layer, torch.nn.Upsample))
-    return next(enlarging, len(network.model) - 1)
-
-
 def _pyramid(network: Any, head: Any, x: Any) -> list[Any]:
     """The backbone's last layer of each of the head's strides: 4, 6 and 10 for YOLO11, 4, 6 and 9 for YOLOv8."""
     import torch
