@@ -111,7 +111,7 @@ def flip(boxes: Array, width: float) -> NDArray[np.float64]:
 
 
 def rotated_corners(x: float, y: float, width: float, height: float, degrees: float) -> NDArray[np.float64]:
-    """Corners of a rectangle turned clockwise about its top left corner (x, y), as Label Studio turns it.
+    """Corners of a rectangle turned clockwise about its top left corner (x, y), y pointing down.
 
     Returns:
         Shape (4, 2): top left, top right, bottom right, bottom left of the unturned rectangle.

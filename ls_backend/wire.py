@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from math import cos, isfinite, radians, sin
+from math import isfinite
 from typing import Any, TypeGuard
 
 from common.domain import Annotation, LabelledBox, ProjectSpec, QueueItem, RemoteSample, ShownBox
+from common.geometry import enclosing_box, rotated_corners
 
 KIND = "rectanglelabels"
 ORIGINS = ("manual", "prediction", "prediction-changed")
@@ -197,18 +198,11 @@ def _corners(region: Mapping[str, Any], value: Mapping[str, Any]) -> tuple[float
         if not (_number(wide) and _number(high) and wide > 0 and high > 0):
             return f"{_called(region)} is turned but does not say its image's original_width and original_height"
         aspect = wide / high
-    xs, ys = zip(*_turned(x, y, width, height, turn, aspect), strict=True)
-    x1, y1, x2, y2 = (min(100.0, max(0.0, n)) / 100 for n in (min(xs), min(ys), max(xs), max(ys)))
+    # Turning needs one unit both ways: y and height in percent of the width, as x and width are.
+    left, top, right, bottom = enclosing_box(rotated_corners(x, y / aspect, width, height / aspect, turn)).tolist()
+    found = (left, top * aspect, right, bottom * aspect)
+    x1, y1, x2, y2 = (min(100.0, max(0.0, n)) / 100 for n in found)
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else f"{_called(region)} lies outside the image"
-
-
-def _turned(
-    x: float, y: float, width: float, height: float, turn: float, aspect: float
-) -> Iterator[tuple[float, float]]:
-    """The four corners in percent; ``turn`` is clockwise degrees about the top-left corner, in pixel space."""
-    c, s = (cos(radians(turn)), sin(radians(turn))) if turn % 360 else (1.0, 0.0)
-    for dx, dy in ((0.0, 0.0), (width, 0.0), (0.0, height), (width, height)):
-        yield x + dx * c - dy / aspect * s, y + dx * aspect * s + dy * c
 
 
 def _number(value: Any) -> TypeGuard[float]:
