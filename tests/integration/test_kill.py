@@ -20,6 +20,7 @@ from common.sample.oracle import FolderOracle
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
 from ls_backend.demo.annotator import ScriptedAnnotator
+from ls_backend.label_config import rectangles
 from ls_backend.local_server import LocalLabelStudio
 from tests.service import Service
 
@@ -201,7 +202,7 @@ def scene(label_studio: LocalLabelStudio, shared: Path, tmp_path: Path) -> Itera
         pytest.skip(f"no weights at {weights}")
     sample = draw(tmp_path / "floor", count=8 + LABELS * (KILLS + 2), held_out=4, size=(160, 120), seed=SEED)
     with label_studio.client() as http:
-        body = {"title": "kill", "label_config": sample.label_config.read_text()}
+        body = {"title": "kill", "label_config": rectangles(sample.classes)}
         project = int(http.post("/api/projects", json=body).raise_for_status().json()["id"])
         prefix = label_studio.serve_folder(project, sample.images[0].parent)
         tasks = [{"image": prefix + image.name} for image in sample.images]
