@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from common import config
 from common.config import Settings
 from common.errors import HardfirstError, SettingError, UnknownNameError
+from common.experiments.commands import EXPERIMENTS
 from common.lifeline import die_with
 
 
@@ -264,6 +265,10 @@ def settings(markdown: bool) -> None:
         return
     for name, default, meaning in rows:
         _say(f"{name:<32} {default:<16} {meaning}")
+
+
+for _experiment in EXPERIMENTS:
+    main.add_command(_experiment)
 
 
 if __name__ == "__main__":

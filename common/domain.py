@@ -26,15 +26,30 @@ class Instances:
 
     Attributes:
         boxes: Shape (n, 4), xyxy absolute pixels of the upright image (EXIF orientation applied).
-        scores: Shape (n, C), in [0, 1]; one sigmoid per class of ``Prediction.classes``; rows need not sum to 1.
+        scores: Shape (n, C), in [0, 1]; one sigmoid per class of ``Detector.classes``; rows need not sum to 1.
+        rotated: Shape (n, 5), centre x and y, width, height in pixels and angle in radians: turned boxes, which
+            ``boxes`` enclose. At most one of these three geometries is there.
+        polygons: n outlines, each of shape (k, 2), x and y in pixels.
+        keypoints: Shape (n, K, 3), x and y in pixels and visibility in [0, 1].
     """
 
     boxes: Floats
     scores: Floats
+    rotated: Floats | None = None
+    polygons: tuple[Floats, ...] | None = None
+    keypoints: Floats | None = None
 
     def __post_init__(self) -> None:
         _check_shape("boxes", self.boxes, (None, 4))
         _check_shape("scores", self.scores, (len(self.boxes), None))
+        if sum(g is not None for g in (self.rotated, self.polygons, self.keypoints)) > 1:
+            raise ValueError("instances have at most one geometry: rotated, polygons or keypoints")
+        if self.rotated is not None:
+            _check_shape("rotated", self.rotated, (len(self.boxes), 5))
+        if self.keypoints is not None:
+            _check_shape("keypoints", self.keypoints, (len(self.boxes), None, 3))
+        if self.polygons is not None and len(self.polygons) != len(self.boxes):
+            raise ValueError(f"polygons must be {len(self.boxes)} outlines, got {len(self.polygons)}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -57,6 +72,11 @@ class Prediction:
         disagreement: Shape (n,), variance of the class score over dropout heads, 0 or more; one per kept box.
         width: Pixels of the upright image.
         height: Pixels of the upright image.
+        flip_iou: Shape (n,), in [0, 1], overlap with the same object in the mirrored image, 0 when it is lost there;
+            None = no such view was asked for.
+        flip_scores: Shape (n, C), scores of that object there, 0 when lost; None together with ``flip_iou``.
+        committee: Shape (M, n, C), scores of the matched box of each committee member, 0 where it found none;
+            None = no committee was asked for.
     """
 
     instances: Instances
@@ -66,10 +86,19 @@ class Prediction:
     disagreement: Floats
     width: int
     height: int
+    flip_iou: Floats | None = None
+    flip_scores: Floats | None = None
+    committee: Floats | None = None
 
     def __post_init__(self) -> None:
+        n, classes = self.instances.scores.shape
         _check_shape("embedding", self.embedding, (None,))
-        _check_shape("disagreement", self.disagreement, (len(self.instances),))
+        _check_shape("disagreement", self.disagreement, (n,))
+        if (self.flip_iou is None) != (self.flip_scores is None):
+            raise ValueError("flip_iou and flip_scores come together")
+        for name, shape in (("flip_iou", (n,)), ("flip_scores", (n, classes)), ("committee", (None, n, classes))):
+            if getattr(self, name) is not None:
+                _check_shape(name, getattr(self, name), shape)
 
 
 SCORE_FLOOR = 0.05

@@ -1,0 +1,1 @@
+"""What needs no platform: rank a folder, watch one, select by your own features, replay active learning."""
