@@ -7,13 +7,17 @@ from collections.abc import Callable
 
 import click
 
-from bench import connect, publish, webhooks
+from bench import committee, connect, detector, duplicates, publish, selection, webhooks
 from bench.report import Report, console, summary
 
 BENCHMARKS: dict[str, Callable[..., Report]] = {
     "webhooks": webhooks.run,
     "publish": publish.run,
     "connect": connect.run,
+    "detector": detector.run,
+    "duplicates": duplicates.run,
+    "selection": selection.run,
+    "committee": committee.run,
 }
 
 

@@ -226,8 +226,9 @@ def status(key: str | None, as_json: bool) -> None:
 
 def _say_status(row: dict[str, Any]) -> None:
     _say(f"{row['key']}  {row['title']}".rstrip(), style="bold")
-    for name in ("state", "images", "labels", "training", "queue", "model", "classes"):
-        _say(f"  {name:<9} {row[name]}")
+    for name in ("state", "images", "labels", "training", "queue", "model", "classes", "settings"):
+        if row[name]:
+            _say(f"  {name:<9} {row[name]}")
     for warning in row["warnings"]:
         _say(f"  {'warning':<9} {warning}", style="yellow")
     for entry in row["journal"]:
@@ -246,6 +247,28 @@ def train(key: str) -> None:
 
     ask_training(config.load(), key)
     _say(f"asked; `hardfirst status --project {key}` shows the progress")
+
+
+@main.command(name="set")
+@click.option("--project", "key", required=True, help="platform:id.")
+@click.argument("changes", metavar="[NAME=VALUE]...", nargs=-1)
+@click.option("--unset", multiple=True, metavar="NAME", help="Back to the service's value; may be repeated.")
+@_as_json
+def set_(key: str, changes: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
+    """Give one project settings of its own; without NAME=VALUE, list them.
+
+    Example: hardfirst set --project label-studio:12 imgsz=320 committee=flip
+    """
+    from common.connection import set_project
+    from common.loop.project_settings import shown
+
+    rows = set_project(config.load(), key, changes, unset)
+    if as_json:
+        click.echo(json.dumps({"project": key, "settings": rows}, indent=2))
+        return
+    for row in rows:
+        note = f"its own; {shown(row['default']) or 'nothing'} without" if row["own"] else ""
+        _say(f"{row['name']:<26} {shown(row['value']):<24} {note}".rstrip(), style="bold" if row["own"] else None)
 
 
 @main.command()

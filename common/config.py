@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from common.errors import SettingError
@@ -69,10 +71,16 @@ class Settings(BaseSettings):
     """'auto' (CUDA, MPS, CPU in this order), 'cpu', 'mps', '0', '0,1'."""
     imgsz: int = Field(default=640, ge=32, le=4096, multiple_of=32)
     """Pixels of the long side for scoring and training."""
+    reduced_decode: bool = True
+    """Photographs of at least four times IMGSZ are shrunk while decoding: faster; a few boxes move a little."""
     strategy: str = "hybrid"
     """Query strategy."""
     acquisition: str = "entropy"
     """Acquisition function of one instance."""
+    strategy_options: Names = ()
+    """Options of the strategy, such as spread=6,deficit=false; default the strategy's own."""
+    committee: Names = ()
+    """Second opinions per image: flip, half, heads, checkpoints, weights files of the model folder; default none."""
     seed: int = 0
     """Of everything random."""
 
@@ -178,13 +186,65 @@ def load(**overrides: Any) -> Settings:
         raise SettingError("; ".join(_sentence(e) for e in error.errors())) from error
 
 
+PROJECT_FIELDS = (
+    *("strategy", "acquisition", "strategy_options", "committee", "imgsz", "seed"),
+    *("min_new_labels", "pause_s", "updates", "epochs", "batch"),
+)
+"""Settings that a project may have its own value of (`hardfirst set`)."""
+
+
+def for_project(base: Settings, own: Mapping[str, Any]) -> Settings:
+    """The settings of one project: the service's, its own values in their place.
+
+    Args:
+        base: Of the service.
+        own: Values by the names of ``PROJECT_FIELDS``, as text or as what they are. Options of the strategy stand
+            beside the service's where both have the same strategy; another strategy starts from its own defaults.
+
+    Raises:
+        SettingError: One sentence naming what is wrong, its value and what is allowed.
+    """
+    if not own:
+        return base
+    values = _own(own).model_dump(exclude_unset=True)
+    shared = base.strategy_options if values.get("strategy", base.strategy) == base.strategy else ()
+    if "strategy_options" in values or shared != base.strategy_options:
+        values["strategy_options"] = merged_options(shared, values.get("strategy_options", ()))
+    return base.model_copy(update=values)
+
+
+def merged_options(*several: Iterable[str]) -> tuple[str, ...]:
+    """Options as NAME=VALUE texts, one per name; later ones win."""
+    return tuple({text.partition("=")[0].strip(): text for texts in several for text in texts}.values())
+
+
+def own_values(own: Mapping[str, Any]) -> dict[str, Any]:
+    """A project's own values, checked, as JSON keeps them. Raises SettingError as ``for_project``."""
+    kept: dict[str, Any] = _own(own).model_dump(mode="json", exclude_unset=True)
+    return kept
+
+
+def _own(own: Mapping[str, Any]) -> Any:
+    try:
+        return _project_model()(**own)
+    except ValidationError as error:
+        raise SettingError("; ".join(_sentence(e, own) for e in error.errors())) from error
+
+
+@cache
+def _project_model() -> Any:
+    known = Settings.model_fields
+    fields: dict[str, Any] = {n: (known[n].annotation, known[n]) for n in PROJECT_FIELDS}
+    return create_model("ProjectSettings", __config__={"extra": "forbid"}, **fields)
+
+
 def variable(field: str) -> str:
     """The environment variable of a settings field."""
     alias = Settings.model_fields[field].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"HARDFIRST_{field.upper()}"
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, own: Iterable[str] = ()) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
-    known = name if name.isupper() or name not in Settings.model_fields else variable(name)
+    known = name if name in own or name.isupper() or name not in Settings.model_fields else variable(name)
     return f"{known} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -6,14 +6,15 @@ import errno
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from common.compose import media, open_platform, plugin, plugins
 from common.config import Settings
 from common.errors import HardfirstError, ProjectGoneError, SettingError, StoreError, UnknownNameError
-from common.loop.ordering import check_strategy
+from common.loop import project_settings
 from common.loop.publishing import highest_number
 from common.media import Source, hosts_to_allow
 from common.ports import Change, Platform
@@ -79,7 +80,7 @@ def check_serving(settings: Settings) -> None:
     Raises:
         HardfirstError: A setting is wrong, the database cannot be opened, or the port is taken.
     """
-    check_strategy(settings.strategy, settings.acquisition)
+    project_settings.check(settings)
     _check_address(settings)
     with opened(settings) as store:
         settings.secrets()
@@ -258,6 +259,30 @@ def ask_training(settings: Settings, key: str) -> None:
                 f"{key} is not connected: run `hardfirst connect {row.platform} --project {row.external}` first"
             )
         store.projects.update(key, training_asked=time.time())
+
+
+def set_project(
+    settings: Settings, key: str, assign: Sequence[str] = (), unset: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Change settings of one project; returns all of them as they are then (see ``project_settings.rows``).
+
+    What makes another order asks for one, so that annotators see it.
+
+    Raises:
+        UnknownNameError: No such project, setting, strategy ...; the message lists the right ones.
+        SettingError: A value that is not allowed.
+    """
+    with opened(settings) as store:
+        row = _known(store, key)
+        own = row.settings
+        if assign or unset:
+            own = project_settings.changed(settings, row.settings, assign, unset)
+        if own != row.settings:
+            again = any(own.get(n) != row.settings.get(n) for n in project_settings.ORDERING)
+            store.projects.update(key, settings=own, **({"order_asked": time.time()} if again else {}))
+            text = project_settings.differing(own)
+            store.journal.write(key, f"settings of this project: {text}" if text else "settings: all as the service's")
+        return project_settings.rows(settings, own)
 
 
 def _known(store: Store, key: str) -> ProjectRow:

@@ -108,6 +108,10 @@ class Platform(Protocol):
         """The absolute URL of an image: a platform path resolved, a cloud URI through the platform's proxy."""
 
 
+VIEWS = ("flip", "half", "heads")
+"""Second looks a detector can take: the mirrored image, the image at half its size, its own dropout heads."""
+
+
 class Detector(Protocol):
     """One checkpoint, resident. Not thread-safe: one caller at a time."""
 
@@ -153,8 +157,23 @@ class Models(Protocol):
     def install(self, trained: Path) -> Model:
         """Take trained weights into the folder, atomically, after a check. Raises ModelError."""
 
-    def detector(self, model: Model) -> Detector:
-        """The resident detector of a usable model; loading it again is free."""
+    def detector(
+        self, model: Model, views: Sequence[str] = (), members: Sequence[Model] = (), imgsz: int | None = None
+    ) -> Detector:
+        """The resident detector of a usable model; asking for the same again is free.
+
+        Args:
+            model: What answers.
+            views: Out of ``VIEWS``: with "flip" predictions carry ``flip_iou`` and ``flip_scores``, and every view is
+                a member of their ``committee``, in this order ("heads": one member per dropout head).
+            members: Further members of the committee, after the views; usable, of the same task; their classes meet
+                the model's by name, 0 where one does not know a class.
+            imgsz: Pixels of the long side, a multiple of 32; None = HARDFIRST_IMGSZ.
+
+        Raises:
+            ModelError: Weights that are missing, unsafe, broken, not usable, or of another task than the model's.
+            UnknownNameError: A name that is no view.
+        """
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,12 @@ MakeModels = Callable[[Settings], Models]
 class _Ask:
     model: Model
     paths: list[str]
+    imgsz: int | None = None
     answer: Future[Said] = field(default_factory=Future)
 
 
 class ResidentModel:
-    """Call it from any thread: ``resident(model, paths)``, one entry per path, in order."""
+    """Call it from any thread: ``resident(model, paths)``, one entry per path, in order. No second look is taken."""
 
     def __init__(self, settings: Settings, make_models: MakeModels | None = None, *, limit_s: float = LIMIT_S) -> None:
         """Nothing starts before the first call.
@@ -61,9 +62,12 @@ class ResidentModel:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, model: Model, paths: Sequence[str]) -> Said:
-        """Blocks until the model has seen the images; a model that fails answers with a sentence per path."""
-        return [said for part in chunks(list(paths), SLICE) for said in self._wait(_Ask(model, list(part)))]
+    def __call__(self, model: Model, paths: Sequence[str], imgsz: int | None = None) -> Said:
+        """Blocks until the model has seen the images; a model that fails answers with a sentence per path.
+
+        ``imgsz``: pixels of the long side, None = HARDFIRST_IMGSZ.
+        """
+        return [said for part in chunks(list(paths), SLICE) for said in self._wait(_Ask(model, list(part), imgsz))]
 
     def _wait(self, ask: _Ask) -> Said:
         with self._lock:
@@ -84,8 +88,8 @@ class ResidentModel:
 
     def _serve(self) -> None:
         while batch := self._gather():
-            for sha in dict.fromkeys(a.model.sha256 for a in batch):
-                self._answer([a for a in batch if a.model.sha256 == sha])
+            for same in dict.fromkeys((a.model.sha256, a.imgsz) for a in batch):
+                self._answer([a for a in batch if (a.model.sha256, a.imgsz) == same])
         self._end_child()
 
     def _gather(self) -> list[_Ask]:
@@ -107,7 +111,7 @@ class ResidentModel:
     def _answer(self, asks: list[_Ask]) -> None:
         paths = [p for a in asks for p in a.paths]
         try:
-            answers = self._child().submit(_score, asks[0].model, paths).result(self._limit_s)
+            answers = self._child().submit(_score, asks[0].model, paths, asks[0].imgsz).result(self._limit_s)
         except BrokenProcessPool:
             self._end_child()
             answers = ["the model's process was killed, perhaps for lack of memory; ask again"] * len(paths)
@@ -156,6 +160,6 @@ def _prepare(make_models: MakeModels, settings: Settings, parent: int) -> None:
     _models = make_models(settings)
 
 
-def _score(model: Model, paths: list[str]) -> Said:
+def _score(model: Model, paths: list[str], imgsz: int | None) -> Said:
     assert _models is not None  # noqa: S101 - a pool runs its initializer first
-    return _models.detector(model).predict([Path(p) for p in paths])
+    return _models.detector(model, imgsz=imgsz).predict([Path(p) for p in paths])

@@ -12,6 +12,7 @@ from common import compose
 from common.config import Settings, variable
 from common.connection import opened
 from common.errors import UnknownNameError
+from common.loop.project_settings import differing
 from common.loop.reading import labels_at
 from common.loop.tools import Tools
 from common.loop.training import decide
@@ -77,6 +78,7 @@ def project_status(tools: Tools, row: ProjectRow) -> dict[str, Any]:
         "queue": _queue(tools, row),
         "model": _model(tools, row),
         "classes": ", ".join(row.spec.names) or "not read yet",
+        "settings": differing(row.settings),
         "warnings": _warnings(tools, row),
         "journal": [{"at": e.at, "level": e.level, "text": e.text} for e in tools.store.journal.newest(row.key, 8)],
     }

@@ -187,6 +187,7 @@ class FakeModels:
         self.names = names
         self.usable = usable
         self.seen: list[str] = []
+        self.asked: list[tuple[str, tuple[str, ...], int, int | None]] = []
         self.installed = 0
 
     def base(self, model_path: str) -> Model:
@@ -199,16 +200,21 @@ class FakeModels:
         self.installed += 1
         return Model(trained, f"{self.installed}" * 64, ("cat", "dog"))
 
-    def detector(self, model: Model) -> FakeDetector:
-        return FakeDetector(model.names, self.seen)
+    def detector(
+        self, model: Model, views: Sequence[str] = (), members: Sequence[Model] = (), imgsz: int | None = None
+    ) -> FakeDetector:
+        self.asked.append((model.sha256[:4], tuple(views), len(members), imgsz))
+        return FakeDetector(model.names, self.seen, tuple(views), len(members))
 
 
 @dataclass
 class FakeDetector:
-    """See ``FakeModels``."""
+    """See ``FakeModels``; what moves under a flip, and whom the committee does not believe, is the dark images."""
 
     classes: tuple[str, ...]
     seen: list[str]
+    views: tuple[str, ...] = ()
+    members: int = 0
 
     def predict(self, paths: Sequence[Path]) -> list[Prediction | str]:
         return [self._one(p) for p in paths]
@@ -222,7 +228,11 @@ class FakeDetector:
         scores[0, 0] = pixels.mean()
         instances = Instances(np.array([[0, 0, width / 2, height / 2]], np.float32), scores)
         embedding = pixels.mean(axis=(0, 1)) + 0.01
-        return Prediction(instances, embedding.astype(np.float32), 0.0, 0.1, np.zeros(1, np.float32), width, height)
+        said = Prediction(instances, embedding.astype(np.float32), 0.0, 0.1, np.zeros(1, np.float32), width, height)
+        if "flip" in self.views:
+            said = replace(said, flip_iou=scores[:, 0], flip_scores=scores**2)
+        members = len(self.views) + self.members
+        return replace(said, committee=np.stack([scores**2] * members)) if members else said
 
 
 @dataclass

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from common.acquisition import ACQUISITIONS, AGGREGATIONS, aggregation_options
 from common.cli import main
 from common.config import Settings, variable
+from common.loop.committee import CHECKPOINTS
+from common.ports import VIEWS
 from common.status import setting_rows
+from common.strategies import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+STRATEGIES = ROOT / "docs" / "strategies.md"
 DOCS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 MAKE = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -96,6 +102,30 @@ def test_the_documentation_names_no_setting_that_is_not_there(path: Path) -> Non
 def test_every_make_target_in_the_documentation_exists(path: Path) -> None:
     named = re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", path.read_text(), re.MULTILINE)
     assert set(named) - MAKE == set()
+
+
+def test_every_acquisition_function_and_aggregation_has_a_row() -> None:
+    text = STRATEGIES.read_text()
+    assert sorted(row[0] for row in table(text, "Acquisition functions")) == sorted(ACQUISITIONS)
+    assert sorted(row[0] for row in table(text, "Aggregations")) == sorted(AGGREGATIONS)
+    for name in AGGREGATIONS:
+        for option, default in aggregation_options(name).items():
+            assert re.search(rf"`{option}` = {f'{default:g}'.removeprefix('0')}\b", text)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_strategy_has_a_section_with_its_options_and_their_defaults(name: str) -> None:
+    wanted_rows = [[f.name, str(f.default)] for f in fields(REGISTRY[name].options)]
+    assert sorted(row[:2] for row in table(STRATEGIES.read_text(), name)) == sorted(wanted_rows)
+
+
+def test_every_view_of_the_committee_and_every_step_of_hybrid_is_there() -> None:
+    text = STRATEGIES.read_text()
+    assert {row[0] for row in table(text, "Committee")} >= {*VIEWS, CHECKPOINTS}
+    steps = table(text, "The eight steps of hybrid")
+    assert [row[0] for row in steps] == [str(n) for n in range(1, 9)]
+    switches = set(re.findall(r"(\w+)=", " ".join(row[2] for row in steps)))
+    assert switches - {"slice_share"} <= {f.name for f in fields(REGISTRY["hybrid"].options)}
 
 
 def test_these_tests_would_find_what_is_wrong() -> None:

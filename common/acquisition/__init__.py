@@ -1,7 +1,13 @@
-"""How informative is an image: arrays in, utilities out, no I/O. Higher = more informative, always."""
+"""How informative is an image: arrays in, utilities out, no I/O. Higher = more informative, always.
+
+Rules that hold for every name: only classes that a model class is mapped to take part; the order of the boxes of an
+image does not matter, bit for bit; an image without a box gets the doubt of its best score below the floor; where no
+image has a box, no evidence is asked for; no image gives an empty answer; NaN is refused by ``Detections``.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,40 +22,44 @@ from common.errors import SettingError, UnknownNameError
 
 
 def _least_confidence(d: Detections) -> Values:
-    return uncertainty.least_confidence(d.scores)
+    return uncertainty.least_confidence(d.of_mapped(d.scores))
 
 
 def _margin(d: Detections) -> Values:
-    return uncertainty.margin(d.scores)
+    return uncertainty.margin(d.of_mapped(d.scores))
 
 
 def _entropy(d: Detections) -> Values:
-    return uncertainty.entropy(d.scores)
+    return uncertainty.entropy(d.of_mapped(d.scores))
 
 
 def _categorical_entropy(d: Detections) -> Values:
-    return uncertainty.categorical_entropy(d.scores)
+    return uncertainty.categorical_entropy(d.of_mapped(d.scores))
 
 
 def _vote_entropy(d: Detections) -> Values:
-    return committee.vote_entropy(_needed(d.committee, "vote_entropy", "matched scores of a committee"))
+    return committee.vote_entropy(_members(d, "vote_entropy"))
 
 
 def _consensus(d: Detections) -> Values:
-    return committee.consensus(_needed(d.committee, "consensus", "matched scores of a committee"))
+    return committee.consensus(_members(d, "consensus"))
 
 
 def _head_variance(d: Detections) -> Values:
-    return committee.head_variance(_needed(d.disagreement, "head_variance", "variance over dropout heads"))
+    return committee.head_variance(_needed(d, d.disagreement, "head_variance", "variance over dropout heads"))
 
 
 def _consistency(d: Detections) -> Values:
-    overlap = _needed(d.flip_iou, "consistency", "a mirrored view")
-    return committee.consistency(overlap, d.scores, _needed(d.flip_scores, "consistency", "a mirrored view"))
+    if len(d.scores) == 0:
+        return np.zeros(0)
+    overlap = _needed(d, d.flip_iou, "consistency", "a mirrored view")
+    there = _needed(d, d.flip_scores, "consistency", "a mirrored view")
+    return committee.consistency(overlap, d.of_mapped(d.scores), d.of_mapped(there))
 
 
 def _model_change(d: Detections) -> Values:
-    return model_change.bounded(d.model_change)
+    boxes = d.counts > 0
+    return np.where(boxes, model_change.bounded(np.where(boxes, d.model_change, 0)), doubt_entropy(d))
 
 
 ACQUISITIONS: dict[str, Callable[[Detections], Values]] = {
@@ -97,13 +107,24 @@ def image_utility(
 
     Raises:
         UnknownNameError: A name in no registry; the message lists the right ones.
-        SettingError: The detections lack what the function needs.
+        SettingError: The detections lack what the function needs, or an option that the aggregation does not have or
+            allow.
     """
     combine = _named("aggregation", aggregation, AGGREGATIONS)
+    allowed = aggregation_options(aggregation)
+    wrong = sorted(set(options) - set(allowed))
+    if wrong:
+        raise SettingError(f"aggregation {aggregation!r} has no option {wrong[0]!r}; there are {sorted(allowed)}")
     utility = _named("acquisition", acquisition, ACQUISITIONS)(detections)
     if acquisition in PER_IMAGE:
         return utility
     return combine(utility, detections, doubt_entropy(detections), **options)
+
+
+def aggregation_options(name: str) -> dict[str, Any]:
+    """What can be set of an aggregation, with defaults."""
+    parameters = inspect.signature(AGGREGATIONS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def _named(kind: str, name: str, registry: dict[str, Callable[..., Values]]) -> Callable[..., Values]:
@@ -112,7 +133,17 @@ def _named(kind: str, name: str, registry: dict[str, Callable[..., Values]]) -> 
     return registry[name]
 
 
-def _needed(evidence: NDArray[Any] | None, name: str, what: str) -> NDArray[np.float32]:
+def _members(d: Detections, name: str) -> NDArray[Any]:
+    """Shape (M, m, C of the mapped classes)."""
+    if len(d.scores) == 0:
+        return d.of_mapped(d.scores)[None]
+    return d.of_mapped(_needed(d, d.committee, name, "matched scores of a committee"))
+
+
+def _needed(d: Detections, evidence: NDArray[Any] | None, name: str, what: str) -> NDArray[Any]:
+    """The evidence; none is needed where there is no instance, so that a queue can be made before any model is."""
+    if len(d.scores) == 0:
+        return np.zeros(0)
     if evidence is None:
         raise SettingError(
             f"acquisition {name!r} needs {what}, which these predictions do not carry; use one of "

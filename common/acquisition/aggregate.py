@@ -1,8 +1,8 @@
 """From the utilities of instances to the utility of an image.
 
 Every function takes (utility of shape (m,), detections, empty of shape (n,)) and returns shape (n,), higher = more
-informative, whatever the order of the boxes. An image without a box is neither 0 nor 1: it gets its ``empty`` value,
-``doubt_entropy`` by default, which is how unsure the best score below the threshold is.
+informative, bit for bit the same whatever the order of the boxes. An image without a box is neither 0 nor 1: it gets
+its ``empty`` value, ``doubt_entropy`` by default, which is how unsure the best score below the threshold is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.acquisition.detections import Detections
 from common.acquisition.uncertainty import Values, binary_entropy
 from common.domain import Ints
+from common.errors import SettingError
 from common.geometry import paired_iou
 
 
@@ -31,11 +32,15 @@ def min_confidence(utility: NDArray[Any], detections: Detections, empty: NDArray
 
 
 def mean_of_n_lowest(utility: NDArray[Any], detections: Detections, empty: NDArray[Any], n_lowest: int = 3) -> Values:
-    """Mean utility of the ``n_lowest`` detections with the lowest confidence (greater utility first on ties)."""
+    """Mean utility of the ``n_lowest`` detections with the lowest confidence (greater utility first on ties).
+
+    Of fewer detections all count. Raises SettingError when ``n_lowest`` is below 1.
+    """
+    _check_count("n_lowest", n_lowest)
     order = np.lexsort((-np.asarray(utility, np.float64), detections.confidence, detections.image))
     part = order[_place(detections) < n_lowest]
-    summed, count = _sums(utility, detections, part)
-    return _or_empty(summed / np.maximum(count, 1), detections, empty)
+    count = np.clip(detections.counts, 1, n_lowest)
+    return _or_empty(detections.total(utility, part) / count, detections, empty)
 
 
 def greatest(utility: NDArray[Any], detections: Detections, empty: NDArray[Any]) -> Values:
@@ -45,8 +50,7 @@ def greatest(utility: NDArray[Any], detections: Detections, empty: NDArray[Any])
 
 def total(utility: NDArray[Any], detections: Detections, empty: NDArray[Any]) -> Values:
     """Sum of all utilities: crowds win by headcount."""
-    every = np.arange(len(utility), dtype=np.int64)
-    return _or_empty(_sums(utility, detections, every)[0], detections, empty)
+    return _or_empty(detections.total(utility), detections, empty)
 
 
 def top_m(
@@ -54,7 +58,7 @@ def top_m(
 ) -> Values:
     """Sum of the ``m`` greatest utilities after entropy-NMS: what overlaps in one class counts once."""
     kept = entropy_nms(utility, detections, m, overlap)
-    return _or_empty(_sums(utility, detections, kept)[0], detections, empty)
+    return _or_empty(detections.total(utility, kept), detections, empty)
 
 
 AGGREGATIONS: dict[str, Callable[..., Values]] = {
@@ -76,12 +80,19 @@ def entropy_nms(utility: NDArray[Any], detections: Detections, m: int = 10, over
         utility: Shape (m,).
         detections: The instances.
         m: Most instances kept per image, at least 1.
-        overlap: Two boxes of one class with more IoU than this are one.
+        overlap: Two boxes of one class with more IoU than this are one, in [0, 1]; at 1 every box counts, as does
+            every box without area, which overlaps nothing.
 
     Returns:
         Indices of the kept instances, image by image. Equal utilities: smaller box coordinates first, so that
         the outcome does not hang on the order of the boxes.
+
+    Raises:
+        SettingError: When ``m`` is below 1 or ``overlap`` outside [0, 1].
     """
+    _check_count("m", m)
+    if not 0 <= overlap <= 1:
+        raise SettingError(f"overlap is {overlap}: 0 to 1 is allowed")
     image, label = detections.image, detections.label
     keys = (*detections.boxes.T[::-1], label, -np.asarray(utility, np.float64), image)
     alive = np.lexsort(keys).astype(np.int64)
@@ -106,13 +117,9 @@ def _place(detections: Detections) -> Ints:
     return np.arange(len(detections.scores), dtype=np.int64) - np.repeat(detections.offsets[:-1], detections.counts)
 
 
-def _sums(utility: NDArray[Any], detections: Detections, rows: Ints) -> tuple[Values, Values]:
-    """(sum, count) over the given instances, per image; summed greatest first, so that order does not show."""
-    values, images = np.asarray(utility, np.float64)[rows], detections.image[rows]
-    order = np.lexsort((-values, images))
-    n = len(detections)
-    summed = np.bincount(images[order], values[order], n).astype(np.float64)
-    return summed, np.bincount(images, minlength=n).astype(np.float64)
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise SettingError(f"{name} is {value}: 1 or more is allowed")
 
 
 def _or_empty(values: Values, detections: Detections, empty: NDArray[Any]) -> Values:

@@ -1,56 +1,19 @@
 """Disagreement of several models or views about the same objects (query by committee: Seung et al., COLT 1992).
 
-Members are matched to the boxes of one reference by overlap; a member that has no such box votes for "nothing there".
+Members are matched to the boxes of one reference (``matching``); one that has no such box votes for "nothing there".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.acquisition.uncertainty import Values, binary_entropy, checked, greatest
-from common.geometry import flip, iou
 
-
-def match(
-    boxes: NDArray[Any], others: NDArray[Any], other_scores: NDArray[Any], threshold: float = 0.5
-) -> tuple[Values, Values]:
-    """The box of another member that lies on each reference box, one to one, best overlap first.
-
-    Args:
-        boxes: Shape (m, 4), the reference.
-        others: Shape (k, 4), the member's boxes.
-        other_scores: Shape (k, C).
-        threshold: Least overlap of a match, in (0, 1].
-
-    Returns:
-        (scores, overlap) of shapes (m, C) and (m,); rows of zeros where the member has no such box.
-    """
-    theirs = checked(other_scores)
-    overlap = iou(boxes, others)
-    scores, best = np.zeros((len(overlap), theirs.shape[1])), np.zeros(len(overlap))
-    mine, their = np.nonzero(overlap >= threshold)
-    order = np.argsort(-overlap[mine, their], kind="stable")
-    free = np.ones(overlap.shape[1], bool)
-    for i, j in zip(mine[order], their[order], strict=True):
-        if best[i] == 0 and free[j]:
-            scores[i], best[i], free[j] = theirs[j], overlap[i, j], False
-    return scores, best
-
-
-def matched(
-    boxes: NDArray[Any], members: Sequence[tuple[NDArray[Any], NDArray[Any]]], threshold: float = 0.5
-) -> Values:
-    """``match`` for every member's (boxes, scores): shape (M, m, C), for ``vote_entropy`` and ``consensus``."""
-    return np.stack([match(boxes, b, s, threshold)[0] for b, s in members])
-
-
-def unflipped(boxes: NDArray[Any], width: float) -> Values:
-    """Boxes found in the mirrored image, back where they are in the upright one: shape (k, 4)."""
-    return flip(boxes, width)
+EVIDENCE = {"vote_entropy": "committee", "consensus": "committee", "consistency": "flip"}
+"""Acquisition function -> what it needs beyond the one pass: a committee, or in particular its mirrored view."""
 
 
 def vote_entropy(scores: NDArray[Any], floor: float = 0.05) -> Values:

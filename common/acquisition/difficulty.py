@@ -30,20 +30,25 @@ def class_quality(
         Shape (C,), in [0, 1]; the overall mean for a class without boxes.
 
     Raises:
-        ValueError: Without a single box: there is no validation set then, and weights are 1.
+        ValueError: Without a single box: there is no validation set then, and weights are 1. Or when the lengths
+            differ, a value is outside [0, 1], or a label is none of the classes.
     """
-    p, o = np.asarray(confidence, np.float64), np.asarray(overlap, np.float64)
+    p, o, of = np.asarray(confidence, np.float64), np.asarray(overlap, np.float64), np.asarray(label, np.int64)
     if len(p) == 0:
         raise ValueError("class quality needs at least one labelled validation box, got none")
+    if not (p.shape == o.shape == of.shape == (len(p),)):
+        raise ValueError(f"confidence, overlap and label must be equally long, got {p.shape}, {o.shape}, {of.shape}")
+    if not ((p >= 0) & (p <= 1) & (o >= 0) & (o <= 1) & (of >= 0) & (of < classes)).all():
+        raise ValueError(f"confidence and overlap must be in [0, 1] and label in 0..{classes - 1}")
     quality = p**0.6 * o**0.4
-    total = np.bincount(label, quality, minlength=classes)
-    count = np.bincount(label, minlength=classes)
+    total = np.bincount(of, quality, minlength=classes)
+    count = np.bincount(of, minlength=classes)
     shrunk: Values = np.clip((total + strength * quality.mean()) / (count + strength), 0, 1)
     return shrunk
 
 
 def class_weights(counts: NDArray[Any], quality: NDArray[Any] | None) -> Values:
-    """w_c = (1 + 2 ln(1 + 27 (1 - q_c)) / ln 28) * clip(sqrt(n_med / (n_c + 1)), .5, 3).
+    """w_c = (1 + 2 ln(1 + 27 (1 - q_c)) / ln 28) * clip(sqrt(n_med / (n_c + 1)), .5, 3), n_med the median of n.
 
     Args:
         counts: Shape (C,), labelled boxes per class.

@@ -14,13 +14,13 @@ def gradient_length(scores: NDArray[Any], features: NDArray[Any], targets: NDArr
     """Length of the gradient of binary cross entropy on the last 1 x 1 class convolution.
 
     The Frobenius norm of sum_k (p_k - t_k) x_k^T. After Settles, Craven and Ray, NIPS 2007 (expected gradient length),
-    with the model's own decision as the label. Without the usual division by the number of targets, so that it does
-    not fall as boxes are added.
+    with the most likely labelling for the expectation. Without the usual division by the number of targets, so that
+    it does not fall as boxes are added.
 
     Args:
         scores: Shape (m, C), sigmoids of the kept boxes.
         features: Shape (m, D), inputs of that layer at their anchors.
-        targets: Shape (m, C), in [0, 1]; None = 1 at the best class of each box, 0 elsewhere.
+        targets: Shape (m, C), in [0, 1]; None = the model's own answer, 1 where p >= .5, else 0.
 
     Returns:
         0 or more; 0 without boxes.
@@ -30,7 +30,7 @@ def gradient_length(scores: NDArray[Any], features: NDArray[Any], targets: NDArr
         raise ValueError(f"features must have shape ({len(p)}, D), got {x.shape}")
     if p.size == 0:
         return 0.0
-    wanted = np.eye(p.shape[1])[p.argmax(axis=1)] if targets is None else checked(targets)
+    wanted = (p >= 0.5).astype(np.float64) if targets is None else checked(targets)
     return float(np.linalg.norm((p - wanted).T @ x))
 
 

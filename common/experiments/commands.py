@@ -4,5 +4,9 @@ from __future__ import annotations
 
 import click
 
-EXPERIMENTS: tuple[click.Command, ...] = ()
+from common.experiments.backtest.command import backtest
+from common.experiments.folder_commands import rank, watch
+from common.experiments.select_command import select
+
+EXPERIMENTS: tuple[click.Command, ...] = (rank, watch, select, backtest)
 """Every command of this file; ``common.cli`` adds them."""

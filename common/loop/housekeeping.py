@@ -16,7 +16,9 @@ def tidy(tools: Tools) -> None:
     """Labelled images and every checkpoint's weights stay; the rest goes, oldest first, down to the settings."""
     projects = tools.store.projects.all()
     tools.media.evict({s.sha256 for p in projects for s in tools.store.samples.all(p.key) if s.sha256 and s.answers})
-    tools.store.predictions.keep_only([model for p in projects for model in _models(tools, p)])
+    kept = {model for p in projects for model in _models(tools, p)}
+    trained = {c.sha256 for p in projects for c in tools.store.rounds.checkpoints(p.key)}
+    tools.store.predictions.forget(sorted(trained - kept))  # what `rank` asked other weights stays
     for p in projects:
         for done in (r for r in tools.store.rounds.all(p.key) if r.state == "done"):
             (Path(done.folder) / "final.pt").unlink(missing_ok=True)  # a copy of it serves from the model folder

@@ -14,6 +14,7 @@ from common.errors import (
     ProjectGoneError,
     UnsupportedProjectError,
 )
+from common.loop.arrivals import arrive_step
 from common.loop.housekeeping import tidy
 from common.loop.ordering import order_step
 from common.loop.publishing import finish_switch, highest_number, publish_step, retire_step
@@ -96,7 +97,7 @@ class ActiveLearningLoop:
         moved |= self._compare_if_due(row, platform)
         row = self._fresh(row)
         moved |= self._publish(row, platform)
-        moved |= bool(fetch_some(self.tools, row, platform)) or order_step(self.tools, self._fresh(row))
+        moved |= bool(fetch_some(self.tools, row, platform)) or self._order(row)
         return moved or self._retire_if_quiet(row, platform)
 
     def _platform(self, row: ProjectRow) -> Platform:
@@ -137,6 +138,9 @@ class ActiveLearningLoop:
         if waiting is not None and waiting.activated is None:
             self._check_drift(row, platform)
         return publish_step(self.tools, row, platform)
+
+    def _order(self, row: ProjectRow) -> bool:
+        return arrive_step(self.tools, self._fresh(row)) or order_step(self.tools, self._fresh(row))
 
     def _check_drift(self, row: ProjectRow, platform: Platform) -> None:
         version = self.tools.store.publications.get(row.publication).version if row.publication else None

@@ -12,6 +12,7 @@ from common.domain import Annotation, Label, RemoteSample
 from common.loop.tools import Tools
 from common.ports import Platform
 from common.store.projects import ProjectRow
+from common.strategies.insertion import few
 
 OVERLAP_S = 5.0
 """Labels changed this long before the watermark are read once more: writes that were under way are not missed."""
@@ -95,11 +96,18 @@ def read_samples(tools: Tools, row: ProjectRow, platform: Platform, seen: list[f
 
 
 def _ask_order(tools: Tools, row: ProjectRow) -> None:
-    """Images that came after the newest order was made need a place: seen from the store, whenever we were cut off."""
+    """Images without a place in the newest order need one: seen from the store, whenever we were cut off."""
     queue = tools.store.publications.unfinished(row.key)
     if queue is None and row.publication is not None:
         queue = tools.store.publications.get(row.publication)
-    if queue is not None and row.order_asked is None and tools.store.samples.newest(row.key) > queue.created:
+    if queue is None or row.order_asked is not None:
+        return
+    new = len(tools.store.samples.unplaced(row.key, queue.id))
+    if not new:
+        return
+    if few(new, tools.store.publications.open_places(queue, 0)[1]):
+        tools.store.projects.update(row.key, arrivals={**row.arrivals, "asked": tools.clock()})
+    else:
         tools.store.projects.update(row.key, order_asked=tools.clock())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from common.domain import Prediction
 from common.errors import MediaError
+from common.loop.committee import Committee, committee_of
 from common.loop.thumbnails import describe, plain_prediction
 from common.loop.tools import Tools
 from common.media import MediaUnavailableError, Source
@@ -54,22 +55,25 @@ def _fetch(tools: Tools, row: ProjectRow, platform: Platform, due: list[SampleRo
 
 def score_some(tools: Tools, row: ProjectRow, model: Model, samples: list[SampleRow]) -> int:
     """Score images that ``model`` has not seen, for a while; returns how many, 0 = it has seen all."""
-    seen = tools.store.predictions.have(model.sha256, tools.settings.imgsz)
+    imgsz, committee = tools.settings_of(row).imgsz, committee_of(tools, row, model)
+    seen = tools.store.predictions.have(model.sha256, imgsz, committee.looks)
     due = list({s.sha256: s for s in samples if s.sha256 and s.sha256 not in seen and not s.problem}.values())
     started, done = time.monotonic(), 0
     while done < len(due) and time.monotonic() - started < SCORE_S:
-        _score(tools, row, model, due[done : done + SCORE_SLICE])
+        _score(tools, row, model, committee, due[done : done + SCORE_SLICE])
         done += SCORE_SLICE
     return min(done, len(due))
 
 
-def _score(tools: Tools, row: ProjectRow, model: Model, slice_: list[SampleRow]) -> None:
+def _score(tools: Tools, row: ProjectRow, model: Model, committee: Committee, slice_: list[SampleRow]) -> None:
+    imgsz = tools.settings_of(row).imgsz
     here = [(s, path) for s in slice_ if s.sha256 and (path := tools.media.path(s.sha256))]
     evicted = [s for s in slice_ if s not in {h[0] for h in here}]
     failed = [{"id": s.id, "sha256": None, "width": 0, "height": 0, "problem": ""} for s in evicted]
     answers: list[Prediction | str]
     if model.usable:
-        answers = tools.models.detector(model).predict([path for _, path in here])
+        detector = tools.models.detector(model, committee.views, committee.members, imgsz)
+        answers = detector.predict([path for _, path in here])
     else:
         answers = [plain_prediction(path) for _, path in here]
     known = tools.store.predictions.descriptors([s.sha256 or "" for s, _ in here])
@@ -84,6 +88,6 @@ def _score(tools: Tools, row: ProjectRow, model: Model, slice_: list[SampleRow])
         if sample.sha256 not in known:
             fresh.append((sample.sha256 or "", describe(path)))
     tools.store.predictions.put_descriptors(fresh)
-    tools.store.predictions.put(model.sha256, tools.settings.imgsz, found)
+    tools.store.predictions.put(model.sha256, imgsz, found, committee.looks)
     if failed:
         tools.store.samples.fetched(row.key, failed)

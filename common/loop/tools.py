@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.config import Settings
+from common.config import Settings, for_project
 from common.domain import Label
 from common.media import MediaLibrary
 from common.ports import Model, Models, Platform, Trainer
@@ -33,6 +33,10 @@ class Tools:
     """Agreed labels by (project, revision): agreeing on them again at every step would cost."""
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """What each project's next publication took so far, by kind of work; a restart begins at zero."""
+
+    def settings_of(self, row: ProjectRow) -> Settings:
+        """The settings a project works with: the service's, its own values in their place. Raises SettingError."""
+        return for_project(self.settings, row.settings)
 
     @contextmanager
     def timed(self, row: ProjectRow, work: str) -> Iterator[None]:

@@ -30,7 +30,7 @@ def train_step(tools: Tools, row: ProjectRow) -> bool:
 
 def decide(tools: Tools, row: ProjectRow) -> Decision:
     """Whether a round is due, and why or why not."""
-    s = tools.settings
+    s = tools.settings_of(row)
     return should_train(standing(tools, row), min_new=s.min_new_labels, pause_s=s.pause_s)
 
 
@@ -42,7 +42,7 @@ def standing(tools: Tools, row: ProjectRow) -> Standing:
     changed = sum(before.get(s) != label for s, label in now.items())
     last = tools.store.labels.last_recorded(row.key, row.first_read or tools.clock())
     publication = tools.store.publications.get(row.publication) if row.publication else None
-    block = needed(tools.settings.min_new_labels, len(before))
+    block = needed(tools.settings_of(row).min_new_labels, len(before))
     used = publication is not None and tools.store.publications.answered_in(publication, block) >= block
     return Standing(
         labels=len(now),
@@ -116,7 +116,7 @@ def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[Tr
     try:
         base = tools.models.base(row.spec.model_path)
         folder = Path(round_row.folder)
-        spec = training_spec(tools.settings, folder, base, row.spec.names, row.fence)
+        spec = training_spec(tools.settings_of(row), folder, base, row.spec.names, row.fence)
         dropped = tools.trainer.start(spec, samples)
     except (ModelError, TrainingError) as error:
         _fail(tools, row, round_row, str(error))

@@ -25,9 +25,12 @@ class ProjectRow:
         state: 'asked' (a person added us on the platform; to be connected), 'active', 'stopped' (a person has to
             decide, ``reason`` says what), 'archived' (gone or disconnected).
         revision: Counts recorded label changes.
+        arrivals: 'asked', when images without a place in the queue were noticed; 'threshold', where the running
+            quantile of the strategy stream stands. Written by the loop alone.
         watermark: Labels changed up to here are known, seconds since the epoch, None = never read.
         checkpoint: Id of the serving checkpoint, None = the service's default weights.
         publication: Id of the active publication.
+        settings: Its own values of settings, see ``common.config.for_project``.
     """
 
     key: str
@@ -46,9 +49,11 @@ class ProjectRow:
     asked: float | None
     training_asked: float | None
     order_asked: float | None
+    arrivals: dict[str, Any]
     checkpoint: int | None
     publication: int | None
     fence: int
+    settings: dict[str, Any]
 
 
 def _row(r: Any) -> ProjectRow:

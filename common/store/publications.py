@@ -45,13 +45,26 @@ class PublicationRow:
 
 @dataclass(frozen=True)
 class Place:
-    """One place of a queue; ``place`` in [0, 1], low = label first; ``rank`` from 1."""
+    """One place of a queue.
+
+    Attributes:
+        rank: From 1, in the order in which places are sent. In an order as it was made that is the order of ``place``
+            too; a sample that arrives later gets the next rank and a place between others.
+        sample: Platform id.
+        place: In [0, 1], low = label first: the order of the queue.
+        utility: In [0, 1], the strategy's own.
+        parts: What speaks for the image; with 'arrived', how it got in, where it came after the order was made.
+    """
 
     rank: int
     sample: str
     place: float
     utility: float
     parts: dict[str, Any]
+
+
+def _row(publication_id: int, p: Place) -> dict[str, Any]:
+    return {"publication": publication_id, **vars(p)}
 
 
 class Publications:
@@ -98,10 +111,8 @@ class Publications:
             }
             new: int = connection.execute(sa.insert(publication).returning(publication.c.id), values).scalar_one()
         for part in chunks(places, 500):
-            rows = [{"publication": new, "rank": p.rank, "sample": p.sample, "place": p.place, "utility": p.utility,
-                     "parts": p.parts} for p in part]  # fmt: skip
             with transaction(self._engine, write=True) as connection:
-                connection.execute(sa.insert(queue), rows)
+                connection.execute(sa.insert(queue), [_row(new, p) for p in part])
         with transaction(self._engine, write=True) as connection:
             older = (
                 (publication.c.project == key)
@@ -112,6 +123,25 @@ class Publications:
             connection.execute(sa.update(publication).where(publication.c.id == new).values(state="sending"))
             connection.execute(sa.update(project).where(project.c.key == key).values(order_asked=order_asked))
         return self.get(new)
+
+    def insert(self, row: PublicationRow, places: Sequence[Place], arrivals: dict[str, Any]) -> None:
+        """Add places to a publication that is completely sent; they are sent like any others, by rank.
+
+        Each transaction leaves it whole: cut off in between, the samples that are left have no place yet.
+
+        Args:
+            row: The publication as it is.
+            places: At least one; ranks ``row.total`` + 1 and up, without a gap.
+            arrivals: Of the project, from the last place on.
+        """
+        for part in chunks(places, 500):
+            with transaction(self._engine, write=True) as connection:
+                connection.execute(sa.insert(queue), [_row(row.id, p) for p in part])
+                grown = {"total": part[-1].rank}
+                connection.execute(sa.update(publication).where(publication.c.id == row.id).values(**grown))
+                if part[-1] is places[-1]:
+                    mine = project.c.key == row.project
+                    connection.execute(sa.update(project).where(mine).values(arrivals=arrivals))
 
     def get(self, publication_id: int) -> PublicationRow:
         """One publication by id."""
@@ -151,13 +181,8 @@ class Publications:
             connection.execute(sa.update(project).where(project.c.key == row.project).values(publication=row.id))
 
     def places(self, publication_id: int, start: int = 0, limit: int | None = None) -> list[Place]:
-        """Places in queue order, from offset ``start``."""
-        query = (
-            sa.select(queue)
-            .where(queue.c.publication == publication_id)
-            .order_by(queue.c.place, queue.c.rank)
-            .offset(start)
-        )
+        """Places by rank, the order in which they are sent, from offset ``start``."""
+        query = sa.select(queue).where(queue.c.publication == publication_id).order_by(queue.c.rank).offset(start)
         with transaction(self._engine, write=False) as connection:
             rows = connection.execute(query.limit(limit) if limit is not None else query).mappings().all()
         return [Place(r["rank"], r["sample"], r["place"], r["utility"], r["parts"]) for r in rows]
@@ -187,7 +212,10 @@ class Publications:
         return found
 
     def answered_in(self, row: PublicationRow, first: int) -> int:
-        """How many of the first ``first`` places have been answered: whether the block is used up."""
+        """How many of the order's first ``first`` places have been answered: whether the block is used up.
+
+        By rank: images that came later are not of the block, wherever they stand.
+        """
         join = queue.join(sample, sample.c.external == queue.c.sample)
         where = (queue.c.publication == row.id) & (queue.c.rank <= first) & (sample.c.project == row.project)
         query = sa.select(sa.func.count()).select_from(join).where(where, (sample.c.answers > 0) | sample.c.gone)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from common.domain import RemoteSample
 from common.ports import chunks
 from common.store.engine import transaction, upsert
-from common.store.schema import sample
+from common.store.schema import queue, sample
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,13 @@ class Samples:
                     ["uri", "updated", "gone"],
                 )
 
-    def newest(self, project: str) -> float:
-        """When the newest image that is still there was first listed, seconds since the epoch; 0 without any."""
-        query = sa.select(sa.func.max(sample.c.seen)).where(sample.c.project == project, ~sample.c.gone)
+    def unplaced(self, project: str, publication: int) -> list[SampleRow]:
+        """Samples nobody has answered that have no place in a publication, oldest first."""
+        c = sample.c
+        there = sa.exists().where(queue.c.publication == publication, queue.c.sample == c.external)
+        query = sa.select(*_COLUMNS).where(c.project == project, ~c.gone, c.answers == 0, ~there).order_by(c.id)
         with transaction(self._engine, write=False) as connection:
-            return float(connection.scalar(query) or 0.0)
+            return [SampleRow(**r) for r in connection.execute(query).mappings()]
 
     def _reset(self, project: str, remote: list[RemoteSample]) -> None:
         """The image behind these samples was exchanged: forget what was known of its bytes."""

@@ -26,6 +26,7 @@ project = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("spec", sa.JSON, nullable=False, default=dict),
     sa.Column("platform_state", sa.JSON, nullable=False, default=dict),
+    sa.Column("settings", sa.JSON, nullable=False, default=dict),  # its own values, see common.config.for_project
     sa.Column("revision", sa.Integer, nullable=False, default=0),
     sa.Column("watermark", sa.Float),
     sa.Column("first_read", sa.Float),
@@ -34,6 +35,7 @@ project = sa.Table(
     sa.Column("asked", sa.Float),
     sa.Column("training_asked", sa.Float),
     sa.Column("order_asked", sa.Float),
+    sa.Column("arrivals", sa.JSON, nullable=False, default=dict),  # see ProjectRow
     sa.Column("checkpoint", sa.Integer),
     sa.Column("publication", sa.Integer),
     sa.Column("numbered", sa.Integer, nullable=False, default=0),  # highest publication number ever seen there
@@ -161,6 +163,7 @@ prediction = sa.Table(
     sa.Column("model", sa.String(64), primary_key=True),
     sa.Column("image", sa.String(64), primary_key=True),
     sa.Column("imgsz", sa.Integer, primary_key=True),
+    sa.Column("looks", sa.String(64), primary_key=True, default=""),  # committee it carries, '' = the one pass
     sa.Column("body", Blob, nullable=False),
 )
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from common.domain import Floats, Ints
-from common.strategies.farthest_first import FARTHEST, Points, farthest_first
+from common.strategies.farthest_first import farthest_first
 from common.strategies.plain import by_score
+from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
 
 
@@ -18,10 +19,15 @@ class Options:
     """How far the greedy order goes.
 
     Attributes:
-        greedy_limit: Places ordered greedily; the rest follows by falling distance to all of them.
+        greedy_limit: Places ordered greedily, 0 = as many as the budget asks for; the rest follows by falling distance
+            to all of them.
     """
 
     greedy_limit: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.greedy_limit < 0:
+            raise ValueError(f"greedy_limit is {self.greedy_limit}: 0 (the whole budget) or more is allowed")
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
@@ -29,38 +35,35 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
 
     Without a labelled sample the first pick is the generator's. Rows that are not finite or have no length count as one
     place, 1 away from all others, and bring no other image nearer. Utility: half the distance at the pick, in [0, 1].
+    Distances to labelled samples are those the points remember; only labels that are new to them are met.
     """
-    points, rows = Points(pool.embeddings), pool.candidates
-    start, anchors = _start(pool, rows, rng)
-    count = max(0, min(budget, options.greedy_limit, len(rows)) - len(start))
+    points, rows = pool.points(pool.embeddings), pool.candidates
+    start = _start(pool, rows, rng)
+    count = max(0, min(budget, options.greedy_limit or budget, len(rows)) - len(start))
     open_rows = rows[~np.isin(rows, start)]
-    everything = len(open_rows) == len(pool)
-    found = farthest_first(points, count, candidates=None if everything else open_rows, anchors=anchors)
+    near = points.covered(pool.labelled_rows, open_rows)
+    found = farthest_first(points, count, candidates=open_rows, anchors=start, near=near)
     utility = np.zeros(len(pool))
     utility[start] = 1.0
     utility[found.order] = found.distance / 2
     order = np.concatenate([start, found.order])
     if budget > len(order) and len(order) < len(rows):
-        order = np.concatenate([order, _rest(points, rows, order, anchors, utility)])
+        order = np.concatenate([order, _rest(points, rows, order, near, utility)])
     return Draft(order, np.clip(utility, 0, 1), lambda asked: _parts(pool, asked, utility))
 
 
-def _start(pool: Pool, rows: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """(picks made by chance, what is covered at the start)."""
-    labelled = pool.labelled_rows
-    if len(labelled) or len(rows) == 0:
-        return np.zeros(0, np.int64), labelled
-    first = rows[rng.integers(len(rows), size=1)]
-    return first, first
+def _start(pool: Pool, rows: Ints, rng: np.random.Generator) -> Ints:
+    """Picks made by chance: one where nothing is labelled."""
+    if pool.labelled.any() or len(rows) == 0:
+        return np.zeros(0, np.int64)
+    first: Ints = rows[rng.integers(len(rows), size=1)]
+    return first
 
 
-def _rest(points: Points, rows: Ints, order: Ints, anchors: Ints, utility: Values) -> Ints:
+def _rest(points: Points, rows: Ints, order: Ints, known: Floats, utility: Values) -> Ints:
     """Candidates beyond the greedy part, by falling distance to everything before; notes their utility."""
     left = rows[~np.isin(rows, order)]
-    near: Floats = np.full(len(left), FARTHEST, np.float32)
-    for covered in (anchors, order):
-        for start in range(0, len(covered), 2048):
-            near = points.closest(left, points.take(covered[start : start + 2048]), near)
+    near = points.closest(left, points.take(order), known[left])
     utility[left] = np.sqrt(near) / 2
     score = np.zeros(len(utility))
     score[left] = near

@@ -4,12 +4,11 @@ Greedy k-center after Sener and Savarese, ICLR 2018, algorithm 1; lazy evaluatio
 chosen set only fall, so a stale product is an upper bound of the true one. Rows live in tiers, each holding the rows
 of the tier around it with the greatest bounds. A pick is made in the innermost tier, whose values are exact, as long
 as it beats the greatest bound outside; then the tiers around are brought up to date with one matrix product for all
-picks since. Same picks as one-at-a-time greedy. Never an N x N matrix.
+picks since, and only where a row's bound could still matter. Same picks as one-at-a-time greedy. Never an N x N matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,108 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.domain import Floats, Ints
+from common.strategies.points import FARTHEST, Points
 
-FARTHEST = 4.0
-"""Squared distance of two opposite directions: what every row has while nothing is chosen."""
+__all__ = ["FARTHEST", "Deficit", "Points", "Traversal", "farthest_first"]
 
 _INNER = 512
 _SHRINK = 8
-_TILE = 1 << 21
-_CHUNK = 512
-
-
-class Points:
-    """Directions of feature rows, read in tiles; the array itself is neither copied nor changed.
-
-    Args:
-        features: Shape (n, D), float32 or float16, memory-mapped or not, of any length. A row that is not finite or has
-            no length in float32 has no direction: it is 1 away from every direction and 0 from other such rows,
-            and chosen itself it brings no direction nearer.
-
-    Attributes:
-        usable: Shape (n,), whether the row has a direction.
-    """
-
-    def __init__(self, features: NDArray[Any]) -> None:
-        if features.ndim != 2:
-            raise ValueError(f"features must have shape (n, D), got {features.shape}")
-        self.features = features
-        self.scale: Floats = np.zeros(len(features), np.float32)
-        with np.errstate(all="ignore"):
-            for part, block in self._tiles(None):
-                length = np.sqrt(np.einsum("ij,ij->i", block, block))
-                good = np.isfinite(length) & (length > 1e-18)
-                self.scale[part] = np.where(good, 1 / np.where(good, length, 1), 0)
-        self.usable: NDArray[np.bool_] = self.scale > 0
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def take(self, rows: Ints) -> Floats:
-        """Unit rows, zero where there is no direction: shape (k, D), float32, a copy."""
-        block = np.asarray(self.features[rows], dtype=np.float32)
-        scale = self.scale[rows]
-        with np.errstate(invalid="ignore"):
-            unit = block * scale[:, None]
-        unit[scale == 0] = 0
-        return unit
-
-    def closest(self, rows: Ints | None, picks: Floats, near: Floats) -> Floats:
-        """Squared distance of each row to the nearest of ``picks`` or ``near``, whichever is less.
-
-        Args:
-            rows: Shape (k,), None = all.
-            picks: Shape (p, D), unit or zero rows, from ``take``.
-            near: Shape (k,), squared distances known so far.
-        """
-        out: Floats = near.copy()
-        for chunk in range(0, len(picks), _CHUNK):
-            some = picks[chunk : chunk + _CHUNK]
-            for part, block in self._tiles(rows):
-                at = part if rows is None else rows[part]
-                out[part] = np.minimum(out[part], _squared(block, self.scale[at], some))
-        return out
-
-    def nearest(self, rows: Ints, anchors: Ints) -> tuple[Floats, Ints]:
-        """Distance of each row to its nearest anchor, in [0, 2], and which that is (the first one on ties).
-
-        Args:
-            rows: Shape (k,).
-            anchors: Shape (a,), at least one.
-        """
-        similar, which = np.full(len(rows), -np.inf, np.float32), np.zeros(len(rows), np.int64)
-        for chunk in range(0, len(anchors), _CHUNK):
-            some = anchors[chunk : chunk + _CHUNK]
-            theirs = self.take(some).T
-            for part, _ in self._tiles(rows):
-                alike = self.take(rows[part]) @ theirs
-                at = alike.argmax(axis=1)
-                best = np.take_along_axis(alike, at[:, None], axis=1)[:, 0]
-                better = best > similar[part]
-                similar[part] = np.where(better, best, similar[part])
-                which[part] = np.where(better, some[at], which[part])
-        return np.sqrt(np.clip(2 - 2 * similar, 0, FARTHEST)), which
-
-    def _tiles(self, rows: Ints | None) -> Iterator[tuple[slice, Floats]]:
-        count = len(self.features) if rows is None else len(rows)
-        step = max(64, _TILE // max(1, self.features.shape[1]))
-        for start in range(0, count, step):
-            part = slice(start, min(start + step, count))
-            yield part, np.asarray(self.features[part if rows is None else rows[part]], dtype=np.float32)
-
-
-def _squared(block: Floats, scale: Floats, picks: Floats) -> Floats:
-    """Squared distance of ``scale * block`` to the nearest of ``picks``; shape (k,)."""
-    length = np.einsum("ij,ij->i", picks, picks)
-    with np.errstate(invalid="ignore", over="ignore"):
-        closest = (block @ picks[length > 0.5].T).max(axis=1, initial=-np.inf) * scale
-    has = scale > 0
-    out: Floats = np.full(len(block), FARTHEST, np.float32)
-    if (length > 0.5).any():
-        out = np.where(has, 2 - 2 * closest, 1).astype(np.float32)
-    if (length <= 0.5).any():
-        out[~has] = 0
-    return np.clip(out, 0, FARTHEST).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -159,80 +62,143 @@ class Traversal:
 
 @dataclass
 class _Tier:
-    """Some rows, what is known of them, and the greatest bound among all rows that it leaves out."""
+    """Some rows, what is known of them, and the greatest bound among all rows that it leaves out.
+
+    Attributes:
+        rows: Shape (k,), ascending.
+        points: What holds them.
+        inside: Shape (k,), where in ``points``; None = they are all of it.
+        near: Shape (k,), squared distances to everything chosen when ``seen`` picks were made; -1 = picked.
+        weight: Shape (k,).
+        presence: Shape (k, C).
+        seen: Shape (k,), picks that ``near`` and ``value`` know.
+        bound: (value, -row) of the best row outside.
+        value: Shape (k,), products; upper bounds where not all picks were seen.
+        now: Picks up to which the greatest of ``value`` are exact.
+        pairs: Shape (k, k), squared distances among the rows, where they are few: the innermost tier.
+    """
 
     rows: Ints
+    points: Points
+    inside: Ints | None
     near: Floats
     weight: NDArray[np.float64]
     presence: Floats | None
-    dense: Floats | None
-    seen: int
+    seen: Ints
+    value: NDArray[np.float64]
+    now: int = 0
     bound: tuple[float, int] = (-np.inf, 0)
-    value: NDArray[np.float64] | None = None
+    pairs: Floats | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.rows) <= 2 * _INNER:
+            self.pairs = self.points.pairs()
 
     def best(self) -> tuple[tuple[float, int], int]:
         """((value, -row), place in this tier) of the greatest value, lowest row on ties."""
-        assert self.value is not None  # noqa: S101
         at = int(np.argmax(self.value))
         return (float(self.value[at]), -int(self.rows[at])), at
+
+    @property
+    def next_size(self) -> int:
+        """Rows of the tier within."""
+        middle = len(self.rows) // _SHRINK
+        return middle if middle > 4 * _INNER else _INNER
 
 
 class _Greedy:
     def __init__(self, points: Points, budget: int, power: float, deficit: Deficit | None) -> None:
         self.points, self.power, self.deficit = points, power, deficit
         self.have = np.zeros(0 if deficit is None else len(deficit.target))
-        self.picked = np.zeros((budget, points.features.shape[1]), np.float32)
+        self.picked = np.zeros((budget, points.width), np.float32)
         self.order: list[int] = []
         self.taken = np.zeros(len(points), bool)
 
-    def refresh(self, tier: _Tier) -> None:
-        """Make every value of ``tier`` exact."""
-        fresh = self.picked[tier.seen : len(self.order)]
-        if len(fresh) and tier.dense is None:
-            whole = len(tier.rows) == len(self.points)
-            tier.near = self.points.closest(None if whole else tier.rows, fresh, tier.near)
-        elif len(fresh) and tier.dense is not None:
-            scale = self.points.scale[tier.rows]
-            tier.near = np.minimum(tier.near, _squared(tier.dense, (scale > 0).astype(np.float32), fresh))
-        tier.near[self.taken[tier.rows]] = -1
-        tier.seen = len(self.order)
-        self.rate(tier)
-
-    def rate(self, tier: _Tier) -> None:
-        value = tier.weight * np.maximum(tier.near, 0).astype(np.float64) ** (self.power / 2)
-        if self.deficit is not None and tier.presence is not None:
-            value *= self.deficit.factor(tier.presence, self.have)
-        value[tier.near < 0] = -np.inf
-        tier.value = value
-
-    def inner(self, tier: _Tier, size: int) -> _Tier:
-        """The ``size`` rows of an exact ``tier`` with the greatest values, lowest rows on ties."""
-        assert tier.value is not None  # noqa: S101
-        inside = _greatest(tier.value, size)
-        rest = np.where(inside, -np.inf, tier.value)
-        out = int(np.argmax(rest))
-        at = np.flatnonzero(inside)
-        rows = tier.rows[at]
-        return _Tier(
+    def root(self, rows: Ints, near: Floats, weight: NDArray[np.float64]) -> _Tier:
+        """The outermost tier: every candidate, ``near`` exact before the first pick."""
+        small = len(rows) <= _INNER * _SHRINK
+        whole = len(rows) == len(self.points)
+        tier = _Tier(
             rows,
+            self.points.part(rows) if small else self.points,
+            None if small or whole else rows,
+            near,
+            weight,
+            None if self.deficit is None else self.deficit.presence[rows],
+            np.zeros(len(rows), np.int64),
+            np.zeros(len(rows)),
+        )
+        self._rate(tier)
+        return tier
+
+    def refresh(self, tier: _Tier) -> None:
+        """Make the greatest values of ``tier`` exact: as many as the tier within has rows.
+
+        First those with the greatest bounds; then whatever could be among the greatest after that.
+        """
+        tier.now = len(self.order)
+        if tier.pairs is not None:
+            self._rate(tier)
+            return
+        tier.near[self.taken[tier.rows]] = -1
+        tier.value[tier.near < 0] = -np.inf
+        wanted = tier.next_size
+        self._meet(tier, np.flatnonzero(_greatest(tier.value, min(2 * wanted, len(tier.rows)))))
+        edge = np.partition(tier.value[tier.seen == tier.now], -wanted)[-wanted]
+        self._meet(tier, np.flatnonzero((tier.value >= edge) & (tier.seen < tier.now)))
+
+    def _meet(self, tier: _Tier, places: Ints) -> None:
+        """Let rows of a tier meet the picks they have not seen."""
+        seen = tier.seen[places]
+        for start in np.unique(seen).tolist():
+            some = places[seen == start]
+            whole = len(some) == len(tier.rows)
+            inside = some if tier.inside is None else tier.inside[some]
+            picks = self.picked[start : tier.now]
+            tier.near[some] = tier.points.closest(tier.inside if whole else inside, picks, tier.near[some])
+        tier.near[self.taken[tier.rows]] = -1
+        tier.seen[places] = tier.now
+        self._rate(tier, places)
+
+    def _rate(self, tier: _Tier, places: Ints | None = None) -> None:
+        some = slice(None) if places is None else places
+        near = tier.near[some]
+        value = tier.weight[some] * np.maximum(near, 0).astype(np.float64) ** (self.power / 2)
+        if self.deficit is not None and tier.presence is not None:
+            value *= self.deficit.factor(tier.presence[some], self.have)
+        value[near < 0] = -np.inf
+        tier.value[some] = value
+
+    def inner(self, tier: _Tier) -> _Tier:
+        """The rows of ``tier`` with the greatest values, which are exact; lowest rows on ties."""
+        chosen = _greatest(tier.value, tier.next_size)
+        rest = np.where(chosen, -np.inf, tier.value)
+        out = int(np.argmax(rest))
+        at = np.flatnonzero(chosen)
+        return _Tier(
+            tier.rows[at],
+            tier.points.part(at if tier.inside is None else tier.inside[at]),
+            None,
             tier.near[at],
             tier.weight[at],
             None if tier.presence is None else tier.presence[at],
-            self.points.take(rows) if tier.dense is None else tier.dense[at],
-            tier.seen,
-            max(tier.bound, (float(rest[out]), -int(tier.rows[out]))),
+            tier.seen[at],
             tier.value[at],
+            tier.now,
+            max(tier.bound, (float(rest[out]), -int(tier.rows[out]))),
         )
 
     def pick(self, tier: _Tier, at: int) -> tuple[float, float]:
         row = int(tier.rows[at])
-        assert tier.value is not None  # noqa: S101
         found = (float(np.sqrt(max(tier.near[at], 0))), float(tier.value[at]))
-        self.picked[len(self.order)] = self.points.take(np.array([row]))[0] if tier.dense is None else tier.dense[at]
+        self.picked[len(self.order)] = tier.points.take(np.array([at]))[0]
         self.order.append(row)
         self.taken[row] = True
         if self.deficit is not None:
             self.have += self.deficit.amount[row]
+        if tier.pairs is not None:
+            tier.near = np.minimum(tier.near, tier.pairs[at])
+        tier.near[at] = -1
         return found
 
 
@@ -276,15 +242,8 @@ def farthest_first(
     if anchors is not None and len(anchors):
         whole = len(rows) == len(points)
         first = points.closest(None if whole else rows, points.take(anchors), first)
-    root = _Tier(
-        rows,
-        first,
-        np.ones(len(rows)) if weight is None else np.asarray(weight, np.float64)[rows],
-        None if deficit is None else deficit.presence[rows],
-        points.take(rows) if len(rows) <= _INNER * _SHRINK else None,
-        0,
-    )
     greedy = _Greedy(points, budget, power, deficit)
+    root = greedy.root(rows, first, np.ones(len(rows)) if weight is None else np.asarray(weight, np.float64)[rows])
     found = _traverse(greedy, root, budget)
     return Traversal(np.array(greedy.order, np.int64), found[:, 0].astype(np.float32), found[:, 1])
 
@@ -303,14 +262,13 @@ def _traverse(greedy: _Greedy, root: _Tier, budget: int) -> NDArray[np.float64]:
     tiers = [root]
     while len(greedy.order) < budget:
         tier = tiers[-1]
-        if tier.seen < len(greedy.order) or tier.value is None:
+        if tier.now < len(greedy.order):
             greedy.refresh(tier)
         best, at = tier.best()
         if len(tiers) > 1 and best < tier.bound:
             tiers.pop()
         elif len(tier.rows) > 2 * _INNER:
-            middle = len(tier.rows) // _SHRINK
-            tiers.append(greedy.inner(tier, middle if middle > 4 * _INNER else _INNER))
+            tiers.append(greedy.inner(tier))
         else:
             found[len(greedy.order) - 1] = greedy.pick(tier, at)
     return found

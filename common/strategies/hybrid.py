@@ -8,14 +8,15 @@ candidates, difficulty), Sener and Savarese, ICLR 2018 (distance), Hacohen et al
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from common.domain import Floats, Ints
-from common.strategies.farthest_first import FARTHEST, Deficit, Points, farthest_first
+from common.strategies.farthest_first import Deficit, farthest_first
 from common.strategies.image_value import Terms, amounts, image_value, presence, ranked
 from common.strategies.plain import by_score
+from common.strategies.points import Memory, Points
 from common.strategies.pool import Draft, Pool, Values
 from common.strategies.reasons import Chosen, parts
 from common.strategies.schedule import places
@@ -51,7 +52,8 @@ class Options:
         deficit: Step 7: factor for classes with few labels.
         low_until: Step 7: the regime is 'low' while the median class has fewer labelled boxes.
         min_new_labels: B = max(this, 10 % of the labelled set).
-        greedy_limit: Places ordered greedily; the rest follows by A (by T while cold).
+        greedy_limit: Places ordered greedily, 0 = as many as the budget asks for; the rest follows by A (by T while
+            cold).
         references: Step 5 and T: at most so many random rows are compared with.
         explain: So many places get the distance to the nearest labelled image in their parts.
     """
@@ -86,6 +88,8 @@ class Options:
             raise ValueError(f"regime is {self.regime!r}: one of {['auto', *EXPONENTS]} is allowed")
         if self.min_new_labels < 1 or self.spread < 1 or self.cold_spread < 1:
             raise ValueError("min_new_labels, spread and cold_spread must be at least 1")
+        if self.greedy_limit < 0 or self.explain < 0:
+            raise ValueError("greedy_limit and explain must be 0 or more")
         if not 0 <= self.outlier_share < 1:
             raise ValueError(f"outlier_share is {self.outlier_share}: at least 0 and below 1 is allowed")
 
@@ -119,7 +123,7 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     kind = regime(pool, options)
     key = typical if kind == "cold" else value
     blocks = _Blocks(pool, screened, value, typical, kind, options)
-    while len(blocks.order) < min(budget, options.greedy_limit) and len(blocks.left):
+    while len(blocks.order) < min(budget, options.greedy_limit or budget) and len(blocks.left):
         blocks.add()
     order = [*blocks.order, *blocks.left, *blocks.late(key), *blocks.odd[blocks.odd_served :]]
     chosen = Chosen(pool, screened, value, typical, blocks.distance, kind, options.explain, options.terms)
@@ -141,28 +145,23 @@ def block_size(pool: Pool, min_new_labels: int) -> int:
     return max(min_new_labels, math.ceil(0.1 * int(pool.labelled.sum())))
 
 
-@dataclass
 class _Near:
-    """Distances to anchors, computed only for rows that compete, only for anchors they have not met."""
+    """Squared distances to labelled images, which the points remember, and to what this query has placed.
 
-    points: Points
-    anchors: list[int]
-    squared: Floats = field(init=False)
-    met: Ints = field(init=False)
+    Computed only for rows that compete, and only to what they have not met.
+    """
 
-    def __post_init__(self) -> None:
-        self.squared = np.full(len(self.points), FARTHEST, np.float32)
-        self.met = np.zeros(len(self.points), np.int64)
+    def __init__(self, points: Points, labelled: Ints) -> None:
+        self.points, self.labelled = points, labelled
+        self.picks: Ints = np.zeros(0, np.int64)
+        self.memory = Memory(len(points))
 
     def update(self, rows: Ints) -> Floats:
-        anchors = np.array(self.anchors, np.int64)
-        for met in np.unique(self.met[rows]):
-            some = rows[self.met[rows] == met]
-            fresh = anchors[met:]
-            if len(fresh):
-                self.squared[some] = self.points.closest(some, self.points.take(fresh), self.squared[some])
-        self.met[rows] = len(anchors)
-        return self.squared
+        """Shape (n,), exact in ``rows``."""
+        near: Floats = np.minimum(
+            self.points.covered(self.labelled, rows), self.points.covered(self.picks, rows, self.memory)
+        )
+        return near
 
 
 class _Blocks:
@@ -179,13 +178,16 @@ class _Blocks:
         self.left = by_score(screened.free, key)
         self.odd = by_score(screened.outliers, key)
         self.odd_served = 0
+        self.placed = np.zeros(len(pool), bool)
+        self.typical = typical
+        self.begun = bool(pool.labelled.any())
         self.size = block_size(pool, options.min_new_labels)
         spread = options.cold_spread if kind == "cold" else options.spread
         self.window = spread * self.size if options.limit_candidates else len(pool)
         self.order: list[int] = []
         self.deferred: list[int] = [int(i) for i in screened.deferred]
         self.distance = np.full(len(pool), np.nan, np.float32)
-        self.near = _Near(screened.points, [int(i) for i in pool.labelled_rows])
+        self.near = _Near(screened.points, pool.labelled_rows)
         self.places = 0
         self.balance = options.deficit and kind != "cold" and len(pool.label_counts) > 0
         self.presence = presence(pool) if self.balance else None
@@ -201,10 +203,11 @@ class _Blocks:
         self._meet(np.concatenate([visitors, odd]))
         self._defer_mates(visitors)
         window = np.sort(self.left[: self.window])
+        first = self._first(window, room - len(odd))
         found = farthest_first(
             self.screened.points,
-            room - len(odd),
-            candidates=window,
+            room - len(odd) - len(first),
+            candidates=window[~np.isin(window, first)],
             near=self.near.update(window),
             weight=self.weight,
             power=self.power,
@@ -212,12 +215,24 @@ class _Blocks:
         )
         self.distance[found.order] = found.distance
         self._meet(found.order)
-        self.left = self.left[~np.isin(self.left, found.order)]
-        self.order += [int(i) for i in found.order] + [int(i) for i in odd]
+        self.placed[first] = self.placed[found.order] = True
+        self.left = self.left[~self.placed[self.left]]
+        self.order += np.concatenate([first, found.order, odd]).tolist()
 
     def late(self, key: Values) -> Ints:
         """Deferred near-duplicates, best first."""
         return by_score(np.array(self.deferred, np.int64), key)
+
+    def _first(self, window: Ints, room: int) -> Ints:
+        """With nothing labelled the very first pick is argmax T, whatever the regime and the random slice."""
+        begun = self.begun
+        self.begun = begun or room > 0
+        if begun or room < 1 or len(window) == 0 or not self.options.typicality:
+            return window[:0]
+        first = window[np.argmax(self.typical[window]), None]
+        self.distance[first] = np.sqrt(self.near.update(first)[first])
+        self._meet(first)
+        return first
 
     def _outliers(self, room: int) -> Ints:
         due = int(self.options.outlier_share * (len(self.order) + room) + 1e-9)
@@ -226,7 +241,7 @@ class _Blocks:
         return served
 
     def _meet(self, rows: Ints) -> None:
-        self.near.anchors += [int(i) for i in rows]
+        self.near.picks = np.concatenate([self.near.picks, rows])
         if self.amount is not None:
             self.have += self.amount[rows].sum(axis=0)
 
@@ -235,6 +250,8 @@ class _Blocks:
         if not self.options.deduplicate:
             return
         groups = self.pool.group[visitors]
+        if not (groups >= 0).any():
+            return
         mates = np.isin(self.pool.group[self.left], groups[groups >= 0])
         self.deferred += [int(i) for i in self.left[mates]]
         self.left = self.left[~mates]

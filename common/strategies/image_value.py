@@ -115,7 +115,8 @@ def presence(pool: Pool) -> Floats:
 def amounts(pool: Pool) -> Floats:
     """Shape (n, C): expected boxes per predicted class, the sum of confidences."""
     d = pool.detections
-    out = np.zeros((len(d), d.scores.shape[1]), np.float32)
-    if out.size:
-        np.add.at(out, (d.image, d.label), d.confidence)
-    return out
+    shape = (len(d), d.scores.shape[1])
+    cell, each = d.image * shape[1] + d.label, d.confidence
+    order = np.lexsort((-each, cell))  # float sums hang on their order; that of the boxes must not show
+    summed = np.bincount(cell[order], each[order], shape[0] * shape[1]) if shape[1] else np.zeros(0)
+    return summed.reshape(shape).astype(np.float32)

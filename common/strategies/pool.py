@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from common.acquisition.detections import Detections, check
 from common.domain import SCORE_FLOOR, Floats, Ints, Prediction
+from common.strategies.evidence import evidence
+from common.strategies.points import Points
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
@@ -36,6 +38,8 @@ class Pool:
         utility: Shape (n,), finite: utilities from elsewhere, used instead of ``detections``; None = there are none.
         image_seconds: Measured time an annotator spends on an image without boxes.
         box_seconds: Measured time for one box more.
+        points: What holds directions and remembers distances to labels: in memory, on a device, kept between queries
+            (``points.Keeper``).
     """
 
     embeddings: NDArray[Any]
@@ -52,6 +56,7 @@ class Pool:
     utility: Values | None = None
     image_seconds: float = 5.0
     box_seconds: float = 7.0
+    points: Callable[[NDArray[Any]], Points] = Points
 
     def __post_init__(self) -> None:
         n, classes = len(self.embeddings), self.detections.scores.shape[1]
@@ -146,6 +151,8 @@ class Pool:
     ) -> Pool:
         """A pool from what a detector says; None = the image could not be read.
 
+        A prediction with a score, a box or a signal that is not a number counts as None.
+
         Args:
             predictions: One entry per sample.
             class_columns: Project class -> column of the model's scores, or several columns (the best counts).
@@ -157,9 +164,11 @@ class Pool:
             **rest: Further fields of ``Pool``.
         """
         n = len(predictions)
+        predictions = [p if p is not None and _sound(p) else None for p in predictions]
+        there = np.isin(np.arange(classes), [c for c, columns in class_columns.items() if np.size(columns)])
         return cls(
             _embeddings(predictions),
-            _detections(predictions, class_columns, classes),
+            replace(_detections(predictions, class_columns, classes), mapped=None if there.all() else there),
             mask(labelled, n),
             np.zeros(classes, np.int64) if label_counts is None else np.asarray(label_counts, np.int64),
             np.full(n, -1, np.int64) if group is None else np.asarray(group, np.int64),
@@ -231,6 +240,13 @@ def quantiles(values: NDArray[Any]) -> Values:
     return (rank - 0.5) / max(1, len(x))
 
 
+def _sound(p: Prediction) -> bool:
+    """Whether everything but the embedding is a number."""
+    arrays = (p.instances.scores, p.instances.boxes, p.disagreement, np.array([p.doubt, p.model_change]))
+    looks = (p.flip_iou, p.flip_scores, p.committee)
+    return all(bool(np.isfinite(a).all()) for a in (*arrays, *looks) if a is not None)
+
+
 def _embeddings(predictions: Sequence[Prediction | None]) -> Floats:
     width = next((len(p.embedding) for p in predictions if p is not None), 0)
     out = np.full((len(predictions), width), np.nan, np.float32)
@@ -249,6 +265,7 @@ def _detections(
     counts = np.zeros(n, np.int64)
     doubt, change = np.zeros(n, np.float32), np.zeros(n, np.float32)
     boxes, scores, spread = [np.zeros((0, 4))], [np.zeros((0, classes))], [np.zeros(0)]
+    kept: list[tuple[Prediction, Mask]] = []
     for i, p in enumerate(predictions):
         if p is None:
             continue
@@ -260,6 +277,7 @@ def _detections(
         boxes.append(p.instances.boxes[keep])
         scores.append(mapped[keep])
         spread.append(p.disagreement[keep])
+        kept.append((p, keep))
     return Detections(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.concatenate(boxes).astype(np.float32),
@@ -267,6 +285,7 @@ def _detections(
         doubt,
         change,
         np.concatenate(spread).astype(np.float32),
+        *evidence(kept, lambda found: _mapped(found, columns, classes), classes),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.domain import Floats, Ints
 from common.strategies.image_value import Terms, instances, presence
@@ -48,30 +49,27 @@ def parts(chosen: Chosen, rows: Ints) -> list[dict[str, Any]]:
     """One dict of plain numbers and a 'reason' per row."""
     pool = chosen.pool
     unsure, notes = _boxes(chosen, rows)
-    rare = _rare_class(pool, rows)
     index, apart = _nearest_labelled(chosen, rows)
-    size = _group_sizes(pool)
-    late, odd = set(chosen.screened.deferred.tolist()), set(chosen.screened.outliers.tolist())
-    out = []
-    for place, row in enumerate(rows.tolist()):
-        group = int(pool.group[row])
-        part: dict[str, Any] = {
-            "A": round(float(chosen.value[row]), 4),
-            "T": round(float(chosen.typical[row]), 4),
-            "distance": _number(chosen.distance[row]),
-            "nearest_labelled": index[place],
-            "nearest_labelled_distance": _number(apart[place]),
-            "uncertain_boxes": unsure[place],
-            "rare_class": None if rare[place] < 0 else pool.class_name(rare[place]),
-            "duplicate_group": group if group >= 0 else None,
-            "duplicate_group_size": size[group] if group >= 0 else 1,
-            "random_slice": bool(pool.in_slice[row]),
-            "deferred": row in late,
-            "outlier": row in odd,
-            "regime": chosen.regime,
-        }
-        part["reason"] = _sentence(part, notes[place], bool(pool.readable[row]))
-        out.append(part)
+    late, odd = np.zeros(len(pool), bool), np.zeros(len(pool), bool)
+    late[chosen.screened.deferred] = odd[chosen.screened.outliers] = True
+    columns: dict[str, list[Any]] = {
+        "A": _rounded(chosen.value[rows]),
+        "T": _rounded(chosen.typical[rows]),
+        "distance": _rounded(chosen.distance[rows]),
+        "nearest_labelled": index,
+        "nearest_labelled_distance": _rounded(apart),
+        "uncertain_boxes": unsure,
+        "rare_class": [None if c < 0 else pool.class_name(c) for c in _rare_class(pool, rows)],
+        "duplicate_group": [None if g < 0 else g for g in pool.group[rows].tolist()],
+        "duplicate_group_size": _group_sizes(pool)[rows].tolist(),
+        "random_slice": pool.in_slice[rows].tolist(),
+        "deferred": late[rows].tolist(),
+        "outlier": odd[rows].tolist(),
+        "regime": [chosen.regime] * len(rows),
+    }
+    out = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for part, note, readable in zip(out, notes, pool.readable[rows].tolist(), strict=True):
+        part["reason"] = _sentence(part, note, readable)
     return out
 
 
@@ -95,38 +93,60 @@ def _sentence(part: dict[str, Any], note: str, readable: bool) -> str:
 
 
 def _boxes(chosen: Chosen, rows: Ints) -> tuple[list[int], list[str]]:
-    """Uncertain boxes of each row, and what they waver between."""
+    """Uncertain boxes of each row, and what most of them waver between."""
     pool, d = chosen.pool, chosen.pool.detections
     if len(d.scores) == 0 or d.scores.shape[1] == 0:
-        return [0] * len(rows), [_empty_note(pool, int(r)) for r in rows]
+        return [0] * len(rows), [_empty_note(pool, r) for r in rows.tolist()]
     terms = chosen.terms if chosen.terms.acquisition != "model_change" else Terms(flip=chosen.terms.flip)
-    unsure = instances(pool, terms) >= UNSURE
-    counts, notes = [], []
-    for row in rows.tolist():
-        start, stop = int(d.offsets[row]), int(d.offsets[row + 1])
-        doubtful = d.scores[start:stop][unsure[start:stop]]
-        counts.append(len(doubtful))
-        notes.append(_note(pool, doubtful) if len(doubtful) else _empty_note(pool, row))
-    return counts, notes
+    doubtful = np.flatnonzero(instances(pool, terms) >= UNSURE)
+    kind, count = _commonest(d.image[doubtful], _kinds(d.scores[doubtful]), len(pool))
+    said: dict[tuple[int, int], str] = {}
+    notes = []
+    for row, key in zip(rows.tolist(), zip(kind[rows].tolist(), count[rows].tolist(), strict=True), strict=True):
+        if key[1] and key not in said:
+            said[key] = _note(pool, *key)
+        notes.append(said[key] if key[1] else _empty_note(pool, row))
+    return np.bincount(d.image[doubtful], minlength=len(pool))[rows].tolist(), notes
 
 
-def _note(pool: Pool, scores: Floats) -> str:
-    """The most frequent kind of doubt: 'two boxes between hard_hat and person', 'one box that may be a helmet'."""
-    kinds: Counter[tuple[int, ...]]
-    if scores.shape[1] == 1:
-        kinds = Counter([(0,)] * len(scores))
-    else:
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :2]
-        second = np.take_along_axis(scores, top[:, 1:], axis=1)[:, 0]
-        first = np.take_along_axis(scores, top[:, :1], axis=1)[:, 0]
-        between = second >= np.maximum(first / 3, 0.1)
-        kinds = Counter(
-            (int(min(a, b)), int(max(a, b))) if two else (int(a),) for (a, b), two in zip(top, between, strict=True)
-        )
-    kind, count = min(kinds.items(), key=lambda item: (-item[1], item[0]))
+def _kinds(scores: Floats) -> Ints:
+    """The doubt of each box as one number, shape (m,): first * (C + 1), plus second + 1 where it is between two.
+
+    It is between two classes when the second best score is at least a third of the best, and .1.
+    """
+    classes = scores.shape[1]
+    first = scores.argmax(axis=1)
+    if classes == 1 or len(scores) == 0:
+        return np.asarray(first, np.int64) * (classes + 1)
+    best = scores[np.arange(len(scores)), first]
+    others = scores.copy()
+    others[np.arange(len(scores)), first] = -np.inf
+    second = others.argmax(axis=1)
+    two = others.max(axis=1) >= np.maximum(best / 3, 0.1)
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    found: Ints = np.where(two, low * (classes + 1) + high + 1, first * (classes + 1))
+    return found
+
+
+def _commonest(image: Ints, kind: Ints, n: int) -> tuple[Ints, Ints]:
+    """(kind, count) of the most frequent kind of each of n images, the lowest on ties; count 0 = it has none."""
+    out = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    span = int(kind.max(initial=0)) + 1
+    key, count = np.unique(image * span + kind, return_counts=True)
+    order = np.lexsort((key, -count, key // span))
+    first = order[np.diff(key[order] // span, prepend=-1) != 0]
+    out[0][key[first] // span] = key[first] % span
+    out[1][key[first] // span] = count[first]
+    return out
+
+
+def _note(pool: Pool, kind: int, count: int) -> str:
+    """'two boxes between hard_hat and person', 'one box perhaps helmet'."""
+    first, second = divmod(kind, pool.detections.scores.shape[1] + 1)
     boxes = f"{_count(count)} box{'es' if count > 1 else ''}"
-    names = [pool.class_name(c) for c in kind]
-    return f"{boxes} between {names[0]} and {names[1]}" if len(names) > 1 else f"{boxes} perhaps {names[0]}"
+    if second == 0:
+        return f"{boxes} perhaps {pool.class_name(first)}"
+    return f"{boxes} between {pool.class_name(first)} and {pool.class_name(second - 1)}"
 
 
 def _empty_note(pool: Pool, row: int) -> str:
@@ -163,13 +183,17 @@ def _nearest_labelled(chosen: Chosen, rows: Ints) -> tuple[list[int | None], Flo
     return index, apart
 
 
-def _group_sizes(pool: Pool) -> dict[int, int]:
-    group, count = np.unique(pool.group, return_counts=True)
-    return dict(zip(group.tolist(), count.tolist(), strict=True))
+def _group_sizes(pool: Pool) -> Ints:
+    """Shape (n,): members of each image's near-duplicate group, 1 without one."""
+    _, place, count = np.unique(pool.group, return_inverse=True, return_counts=True)
+    sizes: Ints = np.where(pool.group < 0, 1, count[place.reshape(-1)] if len(count) else 1)
+    return sizes
 
 
-def _number(value: Any) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
+def _rounded(values: NDArray[Any]) -> list[float | None]:
+    """Four digits; None where there is no number."""
+    listed = np.round(np.asarray(values, np.float64), 4).tolist()
+    return [value if math.isfinite(value) else None for value in listed]
 
 
 def _short(value: float) -> str:

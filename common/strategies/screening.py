@@ -5,6 +5,7 @@ Also the features every strategy shares: standardised directions, and typicality
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,39 +13,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.domain import Floats, Ints
-from common.strategies.farthest_first import Points
+from common.strategies.points import Points
 from common.strategies.pool import Mask, Pool, Values
 
-_TILE = 1 << 23
+_TILE = 1 << 18
+_HUGE = 1e15
 
 
-def directions(embeddings: NDArray[Any], use: Mask) -> Points:
+def directions(embeddings: NDArray[Any], use: Mask, make: Callable[[NDArray[Any]], Points] = Points) -> Points:
     """Embeddings z-scored over the pool and L2-normed: shape (n, D), float32.
 
     Args:
         embeddings: Shape (n, D), raw.
         use: Shape (n,), rows the mean and the deviation are taken over; the others have no direction,
             nor has a row that is not finite. A column that hardly varies is left out.
+        make: What holds the result.
     """
     out = np.zeros(embeddings.shape, np.float32)
-    step = max(1, _TILE // max(1, embeddings.shape[1]))
-    parts = [slice(i, i + step) for i in range(0, len(out), step)]
-    for part in parts:
-        out[part] = embeddings[part]
-    good = use & np.isfinite(out.sum(axis=1, dtype=np.float64)) & (np.abs(out).max(axis=1, initial=0) < 1e15)
-    out[~good] = 0
-    count = max(1, int(good.sum()))
-    mean = out.sum(axis=0, dtype=np.float64) / count
-    square = sum((((out[p] - mean) * good[p, None]) ** 2).sum(axis=0) for p in parts) if parts else np.zeros_like(mean)
-    spread = np.sqrt(square / count)
+    good, mean, spread = _moments(embeddings, use)
     varies = spread > 1e-6 * max(1e-12, float(np.abs(mean).max(initial=0)), float(spread.max(initial=0)))
-    scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies)
-    for part in parts:
-        block = ((out[part] - mean) * scale).astype(np.float32)
+    scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies).astype(np.float32)
+    for part, block in _blocks(embeddings):
+        block -= mean.astype(np.float32)
+        block *= scale
         block[~good[part]] = 0
         length = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
-        out[part] = np.divide(block, length, out=np.zeros_like(block), where=length > 1e-6)
-    return Points(out)
+        np.divide(block, length, out=out[part], where=length > 1e-6)
+    return make(out)
+
+
+def _moments(embeddings: NDArray[Any], use: Mask) -> tuple[Mask, Values, Values]:
+    """(rows that count, mean, standard deviation), by one pass for the mean and one for the deviation."""
+    good = use.copy()
+    total = np.zeros(embeddings.shape[1])
+    for part, block in _blocks(embeddings):
+        with np.errstate(invalid="ignore", over="ignore"):
+            good[part] &= np.abs(block).max(axis=1, initial=0) < _HUGE
+        total += _kept(block, good[part]).sum(axis=0, dtype=np.float64)
+    count = max(1, int(good.sum()))
+    mean = total / count
+    square = np.zeros_like(mean)
+    for part, block in _blocks(embeddings):
+        gap = _kept(block, good[part]) - mean.astype(np.float32)
+        square += np.einsum("ij,ij->j", gap, gap)
+    return good, mean, np.sqrt(square / count)
+
+
+def _kept(block: Floats, good: Mask) -> Floats:
+    return block if good.all() else block[good]
+
+
+def _blocks(embeddings: NDArray[Any]) -> Iterator[tuple[slice, Floats]]:
+    """Rows in tiles that stay in the cache, as float32 of their own."""
+    step = max(16, _TILE // max(1, embeddings.shape[1]))
+    for start in range(0, len(embeddings), step):
+        part = slice(start, start + step)
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield part, np.array(embeddings[part], np.float32)
 
 
 def typicality(points: Points, rows: Ints, references: Ints, neighbours: int = 20) -> Floats:
@@ -61,21 +86,10 @@ def typicality(points: Points, rows: Ints, references: Ints, neighbours: int = 2
     Returns:
         Shape (k,), in [-1, 1], higher = more typical; 0 with nothing to compare with.
     """
-    out = np.zeros(len(rows), np.float32)
     if len(references) < 2 or len(rows) == 0:
-        return out
-    theirs = points.take(references).T.copy()
-    place = np.full(len(points), -1, np.int64)
-    place[references] = np.arange(len(references))
-    step = max(1, _TILE // len(references))
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        alike = points.take(some) @ theirs
-        own = np.flatnonzero(place[some] >= 0)
-        alike[own, place[some][own]] = -np.inf
-        count = min(neighbours, len(references) - 1)
-        out[start : start + step] = np.partition(alike, len(references) - count, axis=1)[:, -count:].mean(axis=1)
-    return np.clip(out, -1, 1)
+        return np.zeros(len(rows), np.float32)
+    found: Floats = np.clip(points.likeness(rows, references, min(neighbours, len(references) - 1)), -1, 1)
+    return found
 
 
 def sample(rows: Ints, most: int, rng: np.random.Generator) -> Ints:
@@ -162,7 +176,7 @@ def screen(
         references: Most reference rows.
         neighbours: Of each candidate among them.
     """
-    points = directions(pool.embeddings, pool.readable)
+    points = directions(pool.embeddings, pool.readable, pool.points)
     rows = pool.candidates
     late = duplicates(pool.group, rows, pool.labelled, value) if deduplicate else np.zeros(len(rows), bool)
     repeats = np.zeros(len(pool), bool)

@@ -8,9 +8,9 @@ import numpy as np
 
 from common.domain import Ints
 from common.strategies.additive import clustered
-from common.strategies.farthest_first import Points
 from common.strategies.hybrid import block_size
 from common.strategies.plain import scored_parts
+from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
 from common.strategies.screening import directions, sample, typicality
 
@@ -45,7 +45,7 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     Images without a direction come last. Utility: typicality within the own cluster, from [-1, 1] to [0, 1].
     """
     del budget
-    points = directions(pool.embeddings, pool.readable)
+    points = directions(pool.embeddings, pool.readable, pool.points)
     rows = np.flatnonzero(points.usable & pool.readable)
     label = np.full(len(pool), -1, np.int64)
     seed = int(rng.integers(2**31))

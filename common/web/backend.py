@@ -21,7 +21,8 @@ from common.web.ports import OpenPorts
 
 log = logging.getLogger(__name__)
 
-Score = Callable[[Model, Sequence[str]], list["Prediction | str"]]
+Score = Callable[[Model, Sequence[str], int], list["Prediction | str"]]
+"""(model, paths, imgsz) -> one entry per path."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,11 @@ class Backend:
         return QueueItem(sample.id, place, shown_boxes(p, spec, model.names), p.width, p.height)
 
     def _said(self, row: ProjectRow, model: Model, samples: Sequence[RemoteSample]) -> list[Prediction | str]:
-        """From the store first; the rest through the resident model, all at once."""
-        imgsz = self.settings.imgsz
+        """From the store first; the rest through the resident model, all at once. Boxes are all that is wanted."""
+        imgsz = self.tools.settings_of(row).imgsz
         known = self.store.samples.some(row.key, [s.id for s in samples])
         hashes = {i: s.sha256 for i, s in known.items() if s.sha256}
-        stored = self.store.predictions.get(model.sha256, imgsz, list(hashes.values()))
+        stored = self.store.predictions.boxes(model.sha256, imgsz, list(hashes.values()))
         said: dict[str, Prediction | str] = {i: stored[h] for i, h in hashes.items() if h in stored}
         missing = [s for s in samples if s.id not in said]
         if missing and not model.usable:
@@ -173,16 +174,16 @@ class Backend:
             s.id: str(g) for s, g in zip(samples, got, strict=True) if isinstance(g, MediaError)
         }
         here = {s.id: g for s, g in zip(samples, got, strict=True) if not isinstance(g, MediaError)}
-        by_image = self._look(model, {g.sha256: str(g.path) for g in here.values()})
+        by_image = self._look(row, model, {g.sha256: str(g.path) for g in here.values()})
         return said | {i: by_image[g.sha256] for i, g in here.items()}
 
-    def _look(self, model: Model, paths: dict[str, str]) -> dict[str, Prediction | str]:
+    def _look(self, row: ProjectRow, model: Model, paths: dict[str, str]) -> dict[str, Prediction | str]:
         """What the model says of images (sha256 -> path), each looked at once in its life."""
-        imgsz = self.settings.imgsz
-        said: dict[str, Prediction | str] = dict(self.store.predictions.get(model.sha256, imgsz, list(paths)))
+        imgsz = self.tools.settings_of(row).imgsz
+        said: dict[str, Prediction | str] = dict(self.store.predictions.boxes(model.sha256, imgsz, list(paths)))
         new = [sha for sha in paths if sha not in said]
         if new:
-            said |= zip(new, self._score(model, [paths[sha] for sha in new]), strict=True)
+            said |= zip(new, self._score(model, [paths[sha] for sha in new], imgsz), strict=True)
             fresh = [(sha, p) for sha in new if not isinstance(p := said[sha], str)]
             self.store.predictions.put(model.sha256, imgsz, fresh)
         return said

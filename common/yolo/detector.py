@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Sequence
-from itertools import accumulate
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.domain import SCORE_FLOOR, Instances, Prediction
+from common.domain import Prediction
 from common.errors import ModelError
-from common.yolo import offline, weights
+from common.yolo import network, offline
 from common.yolo.images import Frame, Reader
+
+if TYPE_CHECKING:
+    from common.yolo.heads import Boxes, Kept
+    from common.yolo.signals import Measured
+    from common.yolo.views import Answer, Looks
 
 log = logging.getLogger(__name__)
 
-IOU = 0.7
-"""Boxes of one class that overlap more are one box: ultralytics' default."""
-_PROBE = 64
-"""Side of the image that finds out which layer has which stride."""
-
 
 class YoloDetector:
-    """Implements ``common.ports.Detector`` with an ultralytics detection network.
+    """Implements ``common.ports.Detector`` with an ultralytics network: detect, segment, pose, obb or classify.
+
+    On a CPU every answer is, bit for bit, the one of the image alone, whatever the batch and the number of threads (see
+    ``exact``); on a GPU its last digits depend on the batch around it, because the library's kernels do.
 
     Args:
         path: A ``.pt`` checkpoint, or a ``.yaml`` architecture: then the network knows nothing and is built from
             ``seed``, so that its embeddings are the same every time.
-        imgsz: Pixels of the long side, a multiple of 32.
+        imgsz: Pixels of the long side, a multiple of 32; of the short side for classification.
         device: 'auto', 'cpu', 'mps', '0'.
         batch: Images per pass, 0 = by device and size; halved for good when the GPU's memory is too small.
         threads: CPU threads, 0 = all; torch keeps one such number per process.
         max_boxes: Boxes per image at most, best first.
         seed: Of dropout masks and of an architecture's weights.
+        reduced_decode: Let libjpeg shrink photographs at least four times as large as needed: faster, and about one
+            confident box in twenty moves; False = the boxes of ``YOLO.predict`` for every image.
+        end_to_end: The head without suppression (YOLO26, YOLOv10); None = the one ``YOLO.predict`` takes.
+        views: More looks at each image, out of ``common.ports.VIEWS``; each costs a pass or a part of one.
+        members: Checkpoints of a committee, of the same task; their classes meet ours by name.
 
     Raises:
-        ModelError: Weights that are missing, unsafe, broken or not a detector's.
+        ModelError: Weights that are missing, unsafe, broken or of a kind that cannot be scored.
         SettingError: A device this machine does not have.
+        UnknownNameError: A view there is not.
     """
 
     classes: tuple[str, ...]
@@ -54,22 +62,32 @@ class YoloDetector:
         threads: int = 0,
         max_boxes: int = 300,
         seed: int = 0,
+        reduced_decode: bool = True,
+        end_to_end: bool | None = None,
+        views: Sequence[str] = (),
+        members: Sequence[Path] = (),
     ) -> None:
         offline.load()
         import torch
 
+        from common.yolo import signals
+
         self._device = offline.device(device)
-        network = _architecture(path, seed) if path.suffix == ".yaml" else weights.check(path)
-        head = _suppressed(network)
-        self.classes = tuple(str(network.names[i]) for i in range(len(network.names)))
         self._half = self._device.type == "cuda"
-        self._network = _for_inference(network, self._device, half=self._half)
+        self._max_boxes, self._seed, self._end_to_end = max_boxes, seed, end_to_end
+        self._network, self._head, self.classes = self._ready(path)
         self.batch = batch or _batch(self._device.type, imgsz)
-        self._max_boxes = max_boxes
         cores = offline.cores()
         torch.set_num_threads(threads or cores)
-        self._reader = Reader(imgsz, max(32, int(max(head.stride))), min(4, max(2, cores)))
-        self._watch(head, seed)
+        self._reader = Reader(self._head.fit(imgsz), min(4, max(2, cores)), reduced=reduced_decode)
+        self._pyramid = signals.Pyramid(network.pyramid(self._network, self._head.strides))
+        self._last = signals.LastLayers(self._head.layers, seed)
+        self._views: Any = None
+        self._heads = "heads" in views
+        if views or members:
+            from common.yolo.views import Views
+
+            self._views = Views(views, [self._member(member) for member in members])
 
     def predict(self, paths: Sequence[Path]) -> list[Prediction | str]:
         """See ``common.ports.Detector``. At most about four batches of images are in memory at once."""
@@ -118,150 +136,95 @@ class YoloDetector:
         log.warning("the GPU's memory is too small for %d images at once: from now on %d", tried, self.batch)
         torch.cuda.empty_cache()
 
-    def _watch(self, head: Any, seed: int) -> None:
-        """Hook the backbone's last layer of each stride and the inputs of the last class layers."""
-        import torch
+    def _ready(self, path: Path) -> tuple[Any, Boxes, tuple[str, ...]]:
+        """A network ready for inference, the reader of its head, its class names."""
+        from common.yolo import exact, heads
 
-        from common.yolo import signals
-
-        generator = torch.Generator().manual_seed(seed)
-        layers = [branch[-1] for branch in head.cv3]
-        self._levels = [signals.Level.of(layer, generator) for layer in layers]
-        self._maps: dict[int, Any] = {}
-        self._inputs: dict[int, Any] = {}
-        for i, layer in enumerate(layers):
-            layer.register_forward_pre_hook(lambda _m, args, i=i: self._inputs.__setitem__(i, args[0]))
-        for i, layer in enumerate(_pyramid(self._network, head, self._tensor([_blank()]))):
-            layer.register_forward_hook(lambda _m, _a, out, i=i: self._maps.__setitem__(i, out))
+        loaded = network.load(path, self._seed)
+        ready = network.for_inference(loaded, self._device, half=self._half, end_to_end=self._end_to_end)
+        if self._device.type == "cpu":
+            exact.make_exact(ready)
+        return ready, heads.of(ready, self._max_boxes), tuple(str(ready.names[i]) for i in range(len(ready.names)))
 
     def _tensor(self, frames: Sequence[Frame]) -> Any:
-        """Shape (B, 3, h, w), RGB in [0, 1], exactly as ultralytics' predictor prepares it."""
+        """Shape (B, 3, h, w): the numbers of ultralytics' predictor, in the memory order the layers want."""
         import torch
 
-        x = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(self._device)
-        x = x.permute(0, 3, 1, 2).contiguous().flip(1)
-        return (x.half() if self._half else x.float()).div_(255)
+        x = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(self._device).permute(0, 3, 1, 2)
+        return self._head.prepared((x.half() if self._half else x.float()).div_(255))
 
     def _forward(self, frames: Sequence[Frame]) -> list[Prediction]:
         import torch
-        from ultralytics.utils.nms import non_max_suppression
 
         with torch.inference_mode():
             x = self._tensor(frames)
+            size = tuple(x.shape[2:])
             out = self._network(x)
-            out = out[0] if isinstance(out, tuple | list) else out
-            if out.shape[1] != 4 + len(self.classes):
-                raise ModelError(f"the network's output has shape {tuple(out.shape)}: it is no plain detection head")
-            # A time limit would silently answer "no boxes" for the rest of the batch on a loaded machine.
-            rows, kept = non_max_suppression(
-                out, SCORE_FLOOR, IOU, max_det=self._max_boxes, max_time_img=1e9, return_idxs=True
-            )
-            kept = [index.long().view(-1) for index in kept]
-            answers = self._predictions(frames, x.shape[2:], out, rows, kept)
-        self._maps.clear()
-        self._inputs.clear()
-        return answers
+            kept = self._head.kept(out, size)
+            doubts = self._head.doubts(out, kept)
+            measured = self._last.measure([k.anchors for k in kept], [k.scores for k in kept], heads=self._heads)
+            embeddings = self._pyramid.embedding().cpu().numpy()
+            looks = self._look(x, kept, measured)
+            answers = []
+            for i, frame in enumerate(frames):
+                instances = self._head.instances(kept[i], frame, size)
+                spread = measured.disagreement[i].cpu().numpy()
+                answers.append(
+                    Prediction(
+                        instances, embeddings[i], doubts[i], measured.change[i], spread, frame.width, frame.height
+                    )
+                )
+        self._pyramid.maps.clear()
+        self._last.inputs.clear()
+        return [_with(answer, look) for answer, look in zip(answers, looks, strict=True)] if looks else answers
 
-    def _predictions(self, frames: Sequence[Frame], shape: Any, out: Any, rows: Any, kept: Any) -> list[Prediction]:
-        from ultralytics.utils.ops import scale_boxes
+    def _look(self, x: Any, kept: Sequence[Kept], measured: Measured) -> list[Looks]:
+        """Look again, where that was asked for; what the hooks caught of the one pass is used up by now."""
+        if self._views is None:
+            return []
+        boxes, scores = [k.boxes.float() for k in kept], [k.scores for k in kept]
+        answer = _answer_of(self._network, self._head)
+        looks: list[Looks] = self._views.look(answer, x, boxes, scores, measured.heads if self._heads else None)
+        return looks
 
-        from common.yolo import signals
+    def _member(self, path: Path) -> Answer:
+        """Another checkpoint's answer in our classes, 0 where it does not know one."""
+        member, head, names = self._ready(path)
+        if type(head) is not type(self._head):
+            raise ModelError(f"{path} is of another task: all members of a committee must be of the same")
+        column = {name: i for i, name in enumerate(names)}
+        places = [column.get(name, len(names)) for name in self.classes]
+        return _answer_of(member, head, places)
 
-        scores = [out[i, 4:, index].T.float() for i, index in enumerate(kept)]
-        changes, spreads = self._signals(kept, scores)
-        embeddings = signals.pooled([self._maps[i] for i in sorted(self._maps)]).cpu().numpy()
-        answers = []
-        for i, frame in enumerate(frames):
-            doubt = signals.doubt(out[i, :4].T, out[i, 4:].amax(0), rows[i][:, :4], SCORE_FLOOR)
-            boxes = scale_boxes(shape, rows[i][:, :4], (frame.height, frame.width))
-            instances = Instances(boxes.float().cpu().numpy(), scores[i].cpu().numpy())
-            spread = spreads[i].cpu().numpy()
-            answers.append(
-                Prediction(instances, embeddings[i], doubt, float(changes[i]), spread, frame.width, frame.height)
-            )
-        return answers
 
-    def _signals(self, kept: Any, scores: Any) -> tuple[Any, Any]:
-        """Gradient length of each image, and the disagreement of each of its boxes."""
+def _answer_of(member: Any, head: Boxes, places: Sequence[int] | None = None) -> Answer:
+    """Forward pass and suppression of one network; ``places`` = its column for each of our classes, C = none."""
+
+    def answer(x: Any) -> list[tuple[Any, Any]]:
         import torch
 
-        from common.yolo import signals
+        with torch.inference_mode():
+            found = head.kept(member(x), tuple(x.shape[2:]), geometry=False)
+        pairs = [(k.boxes.float(), k.scores) for k in found]
+        if places is None:
+            return pairs
+        return [(boxes, torch.nn.functional.pad(scores, (0, 1))[:, places]) for boxes, scores in pairs]
 
-        anchor, probability = torch.cat(kept), torch.cat(scores)
-        counts = torch.tensor([len(index) for index in kept], device=anchor.device)
-        image = torch.repeat_interleave(torch.arange(len(kept), device=anchor.device), counts)
-        squared = probability.new_zeros(len(kept))
-        spread = probability.new_zeros(len(anchor))
-        sizes = [self._inputs[i].shape[2] * self._inputs[i].shape[3] for i in range(len(self._levels))]
-        for i, (level, end) in enumerate(zip(self._levels, accumulate(sizes), strict=True)):
-            here = ((anchor >= end - sizes[i]) & (anchor < end)).nonzero().view(-1)
-            if not len(here):
-                continue
-            inputs = signals.gather(self._inputs[i], image[here], anchor[here] - (end - sizes[i]))
-            spread[here] = signals.disagreement(level, inputs, probability[here].argmax(1))
-            for one in set(image[here].tolist()):
-                mine = image[here] == one
-                squared[one] += signals.gradient(inputs[mine], probability[here][mine])
-        return squared.sqrt().tolist(), torch.split(spread, counts.tolist())
+    return answer
 
 
-def _blank() -> Frame:
-    return Frame(np.zeros((_PROBE, _PROBE, 3), np.uint8), _PROBE, _PROBE)
+def _with(answer: Prediction, look: Looks) -> Prediction:
+    def array(tensor: Any) -> Any:
+        return None if tensor is None else tensor.float().cpu().numpy()
+
+    return replace(
+        answer,
+        flip_iou=array(look.flip_iou),
+        flip_scores=array(look.flip_scores),
+        committee=array(look.committee),
+    )
 
 
 def _batch(device: str, imgsz: int) -> int:
     full = 32 if device == "cuda" else 16
     return max(1, min(full, full * 640**2 // imgsz**2))
-
-
-def _architecture(path: Path, seed: int) -> Any:
-    import torch
-    from ultralytics.nn.tasks import DetectionModel
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            network = DetectionModel(str(path), verbose=False).eval()
-        except Exception as error:
-            raise ModelError(f"{path} is not a detection architecture of ultralytics") from error
-    weights.require_detector(network, path)
-    return network
-
-
-def _suppressed(network: Any) -> Any:
-    """The head, switched to the outputs that need suppression where it has both kinds (YOLO26, YOLOv10)."""
-    head = network.model[-1]
-    if getattr(head, "end2end", False):
-        network.end2end = False
-    return head
-
-
-def _for_inference(network: Any, device: Any, *, half: bool) -> Any:
-    """Batch norm folded in, on the device; the memory order that ultralytics chooses there."""
-    import torch
-
-    network = network.fuse(verbose=False).eval().requires_grad_(False).to(device)
-    network = network.half() if half else network.float()
-    x86 = device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
-    fast = device.type == "cuda" or (x86 and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    return network.to(memory_format=torch.channels_last if fast else torch.contiguous_format)
-
-
-def _pyramid(network: Any, head: Any, x: Any) -> list[Any]:
-    """The backbone's last layer of each of the head's strides: 4, 6 and 10 for YOLO11, 4, 6 and 9 for YOLOv8."""
-    import torch
-
-    up = next(
-        (i for i, layer in enumerate(network.model) if isinstance(layer, torch.nn.Upsample)), len(network.model) - 1
-    )
-    backbone = network.model[: len(network.yaml["backbone"]) if getattr(network, "yaml", None) else up]
-    strides: dict[int, Any] = {}
-    hooks = [
-        layer.register_forward_hook(lambda m, _a, out: strides.__setitem__(x.shape[-1] // out.shape[-1], m))
-        for layer in backbone
-    ]
-    with torch.inference_mode():
-        network(x)
-    for hook in hooks:
-        hook.remove()
-    return [strides[int(stride)] for stride in head.stride if int(stride) in strides]

@@ -31,8 +31,8 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str = "auto") -
         device: See ``offline.device``.
 
     Returns:
-        ``map50`` and ``map5095``, means over the classes that occur in the validation set, and ``ap50/<class>`` of
-        each of them; in [0, 1]. A class the weights do not know has 0.
+        ``map50`` and ``map5095``, means over the classes that occur in the validation set, and ``ap50/<class>`` and
+        ``ap5095/<class>`` of each of them; in [0, 1]. A class the weights do not know has 0.
 
     Raises:
         ModelError: Weights that cannot be loaded.
@@ -175,7 +175,9 @@ def _mean(measured: dict[str, tuple[float, float]], boxes: dict[str, int]) -> di
     pairs = {name: measured.get(name, (0.0, 0.0)) for name in present}
     n = max(1, len(present))
     answer = {"map50": sum(p[0] for p in pairs.values()) / n, "map5095": sum(p[1] for p in pairs.values()) / n}
-    return answer | {f"ap50/{name}": pair[0] for name, pair in pairs.items()}
+    for name, pair in pairs.items():
+        answer |= {f"ap50/{name}": pair[0], f"ap5095/{name}": pair[1]}
+    return answer
 
 
 if __name__ == "__main__":

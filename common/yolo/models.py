@@ -19,7 +19,7 @@ class YoloModels:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._bases: dict[str, Model] = {}
-        self._resident: tuple[str, Detector] | None = None
+        self._resident: tuple[tuple[object, ...], Detector] | None = None
         self._lock = threading.Lock()
         offline.prepare(settings.folder)
 
@@ -60,17 +60,32 @@ class YoloModels:
         path, sha = weights.install(trained, self._settings.models)
         return Model(path, sha, weights.class_names(path))
 
-    def detector(self, model: Model) -> Detector:
+    def detector(
+        self, model: Model, views: Sequence[str] = (), members: Sequence[Model] = (), imgsz: int | None = None
+    ) -> Detector:
         """See ``common.ports.Models.detector``."""
-        if not model.usable:
-            raise ModelError(model.reason)
-        if self._resident is None or self._resident[0] != model.sha256:
-            from common.yolo.detector import YoloDetector
-
+        for one in (model, *members):
+            if not one.usable:
+                raise ModelError(one.reason)
+        size = imgsz or self._settings.imgsz
+        asked = (model.sha256, size, tuple(views), tuple(m.sha256 for m in members))
+        if self._resident is None or self._resident[0] != asked:
             self._resident = None  # the old one's memory first
-            detector = YoloDetector(model.path, imgsz=self._settings.imgsz, device=self._settings.device)
-            self._resident = (model.sha256, detector)
+            self._resident = (asked, self._load(model, views, members, size))
         return self._resident[1]
+
+    def _load(self, model: Model, views: Sequence[str], members: Sequence[Model], imgsz: int) -> Detector:
+        from common.yolo.detector import YoloDetector
+
+        others = [m.path for m in members]
+        return YoloDetector(
+            model.path,
+            imgsz=imgsz,
+            device=self._settings.device,
+            reduced_decode=self._settings.reduced_decode,
+            views=views,
+            members=others,
+        )
 
 
 def _size(path: Path) -> list[int]:

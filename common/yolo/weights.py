@@ -148,12 +148,13 @@ def class_names(path: Path) -> tuple[str, ...]:
     return tuple(str(names[i]) for i in range(len(names)))
 
 
-def check(path: Path, *, shown: Path | None = None) -> Any:
+def check(path: Path, *, shown: Path | None = None, require: Callable[[Any, Path], None] | None = None) -> Any:
     """Load a checkpoint safely and look at every number in it.
 
     Args:
         path: The file, ending in ``.pt``.
         shown: The path to name in messages, where ``path`` is a passing copy.
+        require: Raises ModelError where the network is of a kind the caller cannot use; default ``require_detector``.
 
     Returns:
         The network, fp32, on the CPU, in evaluation mode.
@@ -164,7 +165,7 @@ def check(path: Path, *, shown: Path | None = None) -> Any:
     import torch
 
     model = load_model(path, shown=shown)
-    require_detector(model, shown or path)
+    (require or require_detector)(model, shown or path)
     tensors = (t for t in model.state_dict().values() if t.is_floating_point())
     if not all(bool(torch.isfinite(t).all()) for t in tensors):
         raise ModelError(f"{shown or path} holds numbers that are not finite: its training went wrong")

@@ -75,7 +75,7 @@ class FakeModel:
     def __init__(self, world: World) -> None:
         self.world, self.asked = world, list[str]()
 
-    def __call__(self, model: Model, paths: Sequence[str]) -> list[Prediction | str]:
+    def __call__(self, model: Model, paths: Sequence[str], imgsz: int) -> list[Prediction | str]:
         self.asked += [Path(p).name for p in paths]
         return self.world.models.detector(model).predict([Path(p) for p in paths])
 
@@ -310,7 +310,7 @@ def test_what_the_store_knows_is_answered_without_a_model(service: Service) -> N
 
 def test_an_image_nobody_scored_goes_through_the_resident_model_once(service: Service) -> None:
     service.settle()
-    service.store.predictions.keep_only([])
+    service.store.predictions.forget()
     fresh = tasks(400, 401, image="0.png")
     first, again = predict(service, fresh), predict(service, fresh)
     assert [r["result"][0]["id"] for r in first] == [r["result"][0]["id"] for r in again]
@@ -336,8 +336,8 @@ def test_an_unreadable_image_gives_an_empty_result_and_a_line_in_the_log(
 
 def test_a_failing_model_gives_empty_results_that_stand_last(service: Service) -> None:
     service.settle()
-    service.store.predictions.keep_only([])
-    service.backend._score = lambda _model, paths: ["the model failed: no memory"] * len(paths)
+    service.store.predictions.forget()
+    service.backend._score = lambda _model, paths, _imgsz: ["the model failed: no memory"] * len(paths)
     assert [(r["result"], type(r["score"])) for r in predict(service, tasks(1, 2))] == [([], float)] * 2
 
 
@@ -349,7 +349,7 @@ def test_a_task_without_boxes_never_comes_before_the_others(service: Service) ->
 
 def test_the_platform_being_down_gives_empty_results(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     service.settle()
-    service.store.predictions.keep_only([])
+    service.store.predictions.forget()
 
     def closed(_row: ProjectRow) -> FakePlatform:
         raise HardfirstError("LABEL_STUDIO_URL is not set")

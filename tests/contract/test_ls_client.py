@@ -467,6 +467,19 @@ def test_rows_that_would_be_dropped_are_not_sent(opened: Opened, server: FakeLab
     assert server.writes() == []
 
 
+def test_a_row_added_to_the_version_that_serves_keeps_its_exact_place_and_switches_nothing(
+    opened: Opened, server: FakeLabelStudio
+) -> None:
+    port, between = opened(), 0.25 + 1e-12
+    port.publish("v", [QueueItem("1", 0.25), QueueItem("2", 0.5)])
+    port.activate("v")
+    assert port.publish("v", [QueueItem("3", between)]) == 1
+    imported = "POST api/projects/5/import/predictions"
+    assert server.writes() == [imported, "PATCH api/projects/5", imported]
+    (row,) = server.seen[-1][2]
+    assert (row["task"], row["model_version"], row["score"]) == (3, "v", between)
+
+
 def test_nothing_to_publish_sends_nothing(opened: Opened, server: FakeLabelStudio) -> None:
     assert opened().publish("v", []) == 0
     assert server.seen == []

@@ -87,7 +87,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.fixture
 def made(world: World) -> Any:
-    return model.make_model(lambda: Backend(world.tools, lambda _model, paths: ["no model here"] * len(paths)), Base)
+    return model.make_model(
+        lambda: Backend(world.tools, lambda _model, paths, _imgsz: ["no model here"] * len(paths)), Base
+    )
 
 
 @pytest.fixture

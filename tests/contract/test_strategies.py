@@ -7,14 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from common.acquisition import ACQUISITIONS, image_utility
 from common.acquisition.detections import Detections
 from common.domain import Instances, Prediction
 from common.errors import SettingError, UnknownNameError
 from common.strategies import REGISTRY, Pool, Strategy, hybrid, query, stream
+from common.strategies.points import Keeper
 from common.strategies.pool import Draft, quantiles
 from common.strategies.schedule import merge
 from common.strategies.screening import duplicates, outliers
+from tests.ragged import pools, shuffled
 
 ALL = pytest.mark.parametrize("name", sorted(REGISTRY))
 
@@ -110,6 +115,34 @@ def test_every_prefix_is_the_answer_to_the_smaller_budget(name, kind, budget):
     small, whole = _ask(name, POOLS[kind], budget), _ask(name, POOLS[kind])
     np.testing.assert_array_equal(small.order, whole.order[:budget])
     np.testing.assert_array_equal(small.utility, whole.utility[:budget])
+
+
+@ALL
+@settings(max_examples=30, deadline=None)
+@given(pool=pools(), seed=st.integers(0, 9), part=st.floats(0, 1.2))
+def test_every_promise_holds_for_any_pool_and_the_order_of_boxes_does_not_show(name, pool, seed, part):
+    """Ragged detections with and without evidence, equal images, unknown embeddings, one class or none."""
+    whole = _ask(name, pool, seed=seed)
+    assert sorted(whole.order) == np.flatnonzero(~pool.labelled).tolist()
+    assert ((whole.utility >= 0) & (whole.utility <= 1)).all()
+    budget = int(part * len(pool))
+    other = replace(pool, detections=shuffled(pool.detections, seed))
+    for answer, k in ((_ask(name, pool, budget, seed), budget), (_ask(name, other, seed=seed), len(pool))):
+        np.testing.assert_array_equal(answer.order, whole.order[:k])
+        np.testing.assert_array_equal(answer.utility, whole.utility[:k])
+        assert answer.parts == whole.parts[:k]
+
+
+@pytest.mark.parametrize("acquisition", sorted(ACQUISITIONS))
+@settings(max_examples=15, deadline=None)
+@given(pool=pools(evidence=True), seed=st.integers(0, 9), kappa=st.sampled_from([0.0, 1.0]))
+def test_hybrid_takes_every_acquisition_function_and_the_order_of_boxes_does_not_show(acquisition, pool, seed, kappa):
+    options = {"acquisition": acquisition, "kappa": kappa, "min_new_labels": 3}
+    whole = _ask("hybrid", pool, **options)
+    other = _ask("hybrid", replace(pool, detections=shuffled(pool.detections, seed)), **options)
+    assert sorted(whole.order) == np.flatnonzero(~pool.labelled).tolist()
+    np.testing.assert_array_equal(other.order, whole.order)
+    np.testing.assert_array_equal(other.utility, whole.utility)
 
 
 @ALL
@@ -210,6 +243,19 @@ def test_a_pool_from_predictions_holds_the_project_classes_only():
     assert _ask("hybrid", pool).order.tolist() == [0, 1]
 
 
+def test_a_class_without_a_model_class_takes_no_part_and_a_prediction_that_is_no_number_counts_as_none():
+    box, one = np.array([[0, 0, 9, 9]], np.float32), np.ones(1, np.float32)
+    said = [
+        Prediction(Instances(box, np.array([[score]], np.float32)), one, 0.0, change, one / 10, 10, 10)
+        for score, change in [(0.9, 1.0), (0.9, np.inf), (np.nan, 1.0)]
+    ]
+    pool = Pool.from_predictions(said, {1: 0}, 2)
+    assert pool.readable.tolist() == [True, False, False]
+    assert pool.detections.mapped.tolist() == [False, True]
+    assert image_utility(pool.detections, "margin", "max")[0] == pytest.approx(0.2)  # of one class: 1 - |2p - 1|
+    assert Pool.from_predictions(said, {0: 0}, 1).detections.mapped is None
+
+
 def test_top_utility_sorts_by_utility():
     utility = np.array([0.1, 0.9, 0.5, 0.9])
     pool = Pool.from_embeddings(np.eye(4, dtype=np.float32), utility=utility)
@@ -222,6 +268,28 @@ def test_core_set_starts_far_from_the_labelled_set_and_where_nothing_is_labelled
     assert _ask("core_set", pool).order.tolist() == [3, 2, 1]
     starts = {int(_ask("core_set", Pool.from_embeddings(x), seed=s).order[0]) for s in range(20)}
     assert len(starts) > 1
+
+
+def test_core_set_with_a_greedy_limit_of_0_is_greedy_as_far_as_the_budget_goes():
+    pool = Pool.from_embeddings(np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
+    whole = _ask("core_set", pool, greedy_limit=0).order
+    np.testing.assert_array_equal(whole, _ask("core_set", pool, greedy_limit=60).order)
+    np.testing.assert_array_equal(_ask("core_set", pool, 25, greedy_limit=0).order, whole[:25])
+    with pytest.raises(SettingError, match="greedy_limit is -1"):
+        _ask("core_set", pool, greedy_limit=-1)
+
+
+@pytest.mark.parametrize("name", ["core_set", "hybrid"])
+def test_labels_that_arrive_between_queries_give_the_order_of_a_fresh_start(name):
+    kept, fresh = _pool(200, points=Keeper()), _pool(200)
+    for _ in range(4):
+        order = _ask(name, fresh).order
+        np.testing.assert_array_equal(_ask(name, kept).order, order)
+        labelled = fresh.labelled.copy()
+        labelled[order[:15]] = True
+        kept, fresh = replace(kept, labelled=labelled), replace(fresh, labelled=labelled)
+    assert set(kept.points.kept.memory.anchors) <= set(np.flatnonzero(labelled))
+    assert len(kept.points.kept.memory.anchors) > 40
 
 
 def test_core_set_beyond_its_greedy_limit_goes_on_by_distance():
@@ -292,6 +360,34 @@ def test_hybrid_while_cold_with_nothing_labelled_starts_with_the_most_typical_im
     x = rng.standard_normal((60, 8))
     draft = hybrid.select(_plain_pool(None, x), 60, rng, hybrid.Options())
     assert draft.order[0] == np.argmax(draft.utility)
+
+
+@pytest.mark.parametrize("regime", ["cold", "low", "mid"])
+def test_hybrid_with_nothing_labelled_starts_with_the_most_typical_candidate_in_every_regime(regime):
+    pool = _pool(300, labelled=np.zeros(300, bool), label_counts=np.zeros(3, np.int64))
+    answer = _ask("hybrid", pool, regime=regime, limit_candidates=False, guard=False, deduplicate=False)
+    typical = {int(r): p["T"] for r, p in zip(answer.order, answer.parts, strict=True) if not p["random_slice"]}
+    readable = {row: t for row, t in typical.items() if pool.readable[row]}
+    assert readable[int(answer.order[0])] == max(readable.values())
+    off = _ask("hybrid", pool, regime="mid", limit_candidates=False, guard=False, deduplicate=False, typicality=False)
+    assert off.order[0] != answer.order[0]
+
+
+def test_the_reason_names_the_commonest_doubt_the_first_class_on_ties():
+    scores = np.array([[0.5, 0.45, 0], [0.5, 0, 0], [0.5, 0, 0], [0, 0.5, 0.4], [0.5, 0.01, 0.3]], np.float32)
+    boxes = np.array([[i * 50, 0, i * 50 + 9, 9] for i in range(5)], np.float32)
+    detections = Detections(np.array([0, 3, 5]), boxes, scores, np.zeros(2, np.float32), np.zeros(2, np.float32))
+    pool = replace(
+        Pool.from_embeddings(np.eye(2, dtype=np.float32)),
+        detections=detections,
+        label_counts=np.array([90, 90, 90]),
+        class_names=("cat", "dog", "eel"),
+        knows=True,
+    )
+    answer = _ask("hybrid", pool)
+    said = dict(zip(answer.order.tolist(), [p["reason"] for p in answer.parts], strict=True))
+    assert said[0].startswith("two boxes perhaps cat")
+    assert said[1].startswith("one box between cat and eel")
 
 
 def test_hybrid_holds_junk_back_but_for_the_places_reserved_for_it():

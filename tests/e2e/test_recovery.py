@@ -54,7 +54,9 @@ class Receiver:
     """Our HTTP side, which may be down."""
 
     def __init__(self, tools: Tools) -> None:
-        self._app = create_app(Backend(tools, lambda _model, paths: ["not asked here"] * len(paths)), [_plugin()])
+        self._app = create_app(
+            Backend(tools, lambda _model, paths, _imgsz: ["not asked here"] * len(paths)), [_plugin()]
+        )
         self._port = tools.settings.port
         self._server: BaseWSGIServer | None = None
         self.start()
@@ -273,6 +275,28 @@ def test_everything_that_happened_while_we_were_down_is_found(desk: Callable[...
     publication = here.store.publications.get(here.row.publication or 0)
     queue = {p.sample for p in here.store.publications.open_places(publication)[0]}
     assert queue == {*here.tasks[1:3], here.tasks[21], *here.tasks[24:], *plain}
+
+
+def test_tasks_that_come_later_are_served_where_their_places_are(desk: Callable[..., Desk]) -> None:
+    here = desk(tasks=12)
+    here.connect()
+    version, before = here.version, here.predictions(here.version)
+    late = here.add(3)
+    here.later()
+
+    assert here.version == version
+    now = here.predictions(version)
+    assert [(p["id"], p["task"], p["score"]) for p in now[:12]] == [(p["id"], p["task"], p["score"]) for p in before]
+    assert sorted(str(p["task"]) for p in now[12:]) == sorted(late)
+    publication = here.store.publications.get(here.row.publication or 0)
+    queue = [p.sample for p in here.store.publications.open_places(publication)[0]]
+    stands = [queue.index(task) + 1 for task in queue if task in late]
+    assert "3 new images took their places {}, {} and {} of 15".format(*stands) in " ".join(here.journal())
+    served = []
+    while len(served) < 15:
+        served.append(str(here.json("GET", f"/api/projects/{here.project}/next")["id"]))
+        here.submit(served[-1])
+    assert served == queue
 
 
 def test_predictions_of_others_and_every_human_annotation_stay_byte_identical(desk: Callable[..., Desk]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.config import Settings
@@ -47,3 +48,25 @@ def test_weights_that_changed_are_checked_again(shared: Path, tmp_path: Path) ->
     weights.write_bytes(b"not weights")
     with pytest.raises(ModelError):
         YoloModels(settings).base("")
+
+
+def test_a_committee_by_names_answers_with_its_evidence_and_stays_resident(shared: Path, tmp_path: Path) -> None:
+    weights, (photo, *_) = shared / "weights/yolo11n-rebuilt.pt", sorted((shared / "data/bccd/images").iterdir())
+    models = YoloModels(Settings(_env_file=None, home=tmp_path / "home", model=str(weights), imgsz=64, device="cpu"))
+    base = models.base("")
+    plain = models.detector(base, imgsz=160)
+    (alone,) = plain.predict([photo])
+    committee = models.detector(base, ("flip", "heads"), [base], 160)
+    (seen,) = committee.predict([photo])
+    assert models.detector(base, ("flip", "heads"), [base], 160) is committee
+    assert models.detector(base, ("flip", "heads"), [base]) is not committee
+    assert not isinstance(alone, str)
+    assert not isinstance(seen, str)
+    assert alone.committee is None
+    assert seen.committee is not None
+    assert seen.flip_iou is not None
+    assert len(alone.instances) > 0
+    assert np.array_equal(seen.instances.boxes, alone.instances.boxes)
+    assert np.array_equal(seen.committee[-1], seen.instances.scores)  # the same weights, looking once more
+    assert np.array_equal(seen.committee[0], seen.flip_scores)
+    assert seen.flip_iou.max() > 0.5

@@ -22,7 +22,7 @@ class Scripted:
     def __init__(self, settings: Settings) -> None:
         self.log = settings.folder / "calls"
 
-    def detector(self, model: Model) -> Scripted:
+    def detector(self, model: Model, imgsz: int | None = None) -> Scripted:
         return self
 
     def predict(self, paths: Sequence[Path]) -> list[Prediction | str]:

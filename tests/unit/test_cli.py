@@ -111,7 +111,8 @@ def test_every_command_explains_itself_with_an_example_that_parses() -> None:
 
 def test_the_list_of_commands_is_what_people_need() -> None:
     shown = {n for n, c in main.commands.items() if not c.hidden}
-    assert shown == {"serve", "connect", "disconnect", "forget", "status", "train", "settings"}
+    people = {"serve", "connect", "disconnect", "forget", "status", "train", "set", "settings", "watch"}
+    assert shown == people | {"rank", "select", "backtest"}
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["connect"], ["status", "--wrong"], ["train"]])
@@ -132,6 +133,17 @@ def test_a_mistyped_command_is_code_two(arguments: list[str]) -> None:
         ("MODEL_SCORE_THRESHOLD", "2", "MODEL_SCORE_THRESHOLD is '2'"),
         ("HARDFIRST_STRATEGY", "best", "HARDFIRST_STRATEGY is 'best'; there are ["),
         ("HARDFIRST_ACQUISITION", "x", "HARDFIRST_ACQUISITION is 'x'; there are ["),
+        (
+            "HARDFIRST_ACQUISITION",
+            "consistency",
+            "HARDFIRST_ACQUISITION is 'consistency', which compares with the mirr",
+        ),
+        ("HARDFIRST_COMMITTEE", "flop", "HARDFIRST_COMMITTEE names 'flop'; there are ['flip', 'half', 'heads', 'check"),
+        (
+            "HARDFIRST_STRATEGY_OPTIONS",
+            "x=1",
+            "HARDFIRST_STRATEGY_OPTIONS names 'x', but strategy 'hybrid' has the opt",
+        ),
         ("HARDFIRST_HOST", "0.0.0.0", "HARDFIRST_HOST is '0.0.0.0' but nothing protects the service"),  # noqa: S104
         ("BASIC_AUTH_USER", "ann", "BASIC_AUTH_PASS is not set but its other half is"),
         ("BASIC_AUTH_PASS", "x", "BASIC_AUTH_USER is not set but its other half is"),
@@ -387,8 +399,57 @@ def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin:
     (one,) = json.loads(run("status", "--json", "--project", "fake:2").stdout)
     assert one["key"] == "fake:2"
     assert set(one) == {
-        *("key", "title", "state", "images", "labels", "training", "queue", "model", "classes", "warnings", "journal")
+        *("key", "title", "state", "images", "labels", "training", "queue", "model", "classes", "settings"),
+        *("warnings", "journal"),
     }
+
+
+def test_a_project_gets_settings_of_its_own_and_loses_them_again(store: Store, plugin: FakePlugin) -> None:
+    run("connect", "fake", "--project", "1")
+    store.projects.update(KEY, order_asked=None)
+    shown = run("set", "--project", KEY, "strategy=uniform", "imgsz=320", "committee=flip,heads").stdout.splitlines()
+    assert [line.split()[:2] for line in shown if "its own" in line] == [
+        *(["strategy", "uniform"], ["committee", "flip,heads"], ["imgsz", "320"])
+    ]
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert row.settings == {"strategy": "uniform", "committee": ["flip", "heads"], "imgsz": 320}
+    assert row.order_asked is not None
+    assert "settings  strategy=uniform committee=flip,heads imgsz=320" in run("status").stdout
+    run("set", "--project", KEY, "--unset", "strategy", "--unset", "committee", "--unset", "imgsz")
+    again = store.projects.get(KEY)
+    assert again is not None
+    assert again.settings == {}
+    assert "settings of this project" not in run("status").stdout.splitlines()[8]
+
+
+def test_settings_that_do_not_change_the_order_ask_for_none(store: Store, plugin: FakePlugin) -> None:
+    run("connect", "fake", "--project", "1")
+    store.projects.update(KEY, order_asked=None)
+    run("set", "--project", KEY, "pause_s=5", "updates=60")
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert (row.settings, row.order_asked) == ({"pause_s": 5.0, "updates": 60}, None)
+    listed = json.loads(run("set", "--project", KEY, "--json").stdout)
+    assert listed["project"] == KEY
+    by_name = {s["name"]: s for s in listed["settings"]}
+    assert by_name["pause_s"] == {"name": "pause_s", "value": 5.0, "default": 60.0, "own": True}
+    assert by_name["option.spread"]["own"] is False
+
+
+def test_a_wrong_setting_of_a_project_changes_nothing_and_lists_the_right_ones(
+    store: Store, plugin: FakePlugin
+) -> None:
+    run("connect", "fake", "--project", "1")
+    said = sentence("set", "--project", KEY, "imgsz=320", "strategy=best", code=2)
+    assert said.startswith("strategy is 'best'; there are ['additive', 'core_set', 'hybrid'")
+    assert sentence("set", "--project", KEY, "colour=red", code=2).startswith(
+        "a project has no setting 'colour'; there"
+    )
+    assert sentence("set", "--project", "fake:9", "imgsz=320", code=2) == "no project 'fake:9'; there are ['fake:1']"
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert row.settings == {}
 
 
 @pytest.mark.usefixtures("home")

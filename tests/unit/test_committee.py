@@ -41,18 +41,6 @@ def test_four_votes_over_three_answers_are_spread_as_evenly_as_they_go():
     assert committee.vote_entropy(votes)[0] == pytest.approx(1)
 
 
-def test_boxes_are_matched_one_to_one_and_the_best_overlap_wins():
-    mine = np.array([[0, 0, 10, 10], [1, 0, 11, 10]], float)
-    scores, overlap = committee.match(mine, mine[1:], np.array([[0.8]]))
-    np.testing.assert_array_equal(scores, [[0], [0.8]])
-    np.testing.assert_array_equal(overlap, [0, 1])
-
-
-def test_a_member_without_boxes_matches_nothing():
-    scores = committee.matched(np.array([[0, 0, 1, 1]]), [(np.zeros((0, 4)), np.zeros((0, 2)))])
-    np.testing.assert_array_equal(scores, np.zeros((1, 1, 2)))
-
-
 def test_an_object_that_stays_put_under_a_flip_is_consistent_and_a_lost_one_is_not():
     p = np.array([[0.9, 0.1], [1.0, 0.0]])
     value = committee.consistency(np.array([1.0, 0.0]), p, np.array([[0.9, 0.1], [0.0, 0.0]]))
@@ -70,7 +58,3 @@ def test_consistency_is_in_0_to_1_and_symmetric_in_the_scores(p, overlap):
 
 def test_head_variance_is_1_where_half_the_heads_say_yes():
     np.testing.assert_array_equal(committee.head_variance(np.array([0, 0.125, 0.25, 9])), [0, 0.5, 1, 1])
-
-
-def test_unflipped_boxes_lie_where_they_were():
-    np.testing.assert_array_equal(committee.unflipped(np.array([[70, 5, 90, 9]]), 100), [[10, 5, 30, 9]])

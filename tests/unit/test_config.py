@@ -42,7 +42,7 @@ def test_the_environment_wins_over_the_file(clean: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("field", list(Settings.model_fields))
 def test_every_setting_is_read_from_the_variable_we_name(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     default = Settings.model_fields[field].default
-    value = {bool: "1", int: "320", float: "0.25"}.get(type(default), "other")
+    value = {bool: "0" if default is True else "1", int: "320", float: "0.25"}.get(type(default), "other")
     monkeypatch.setenv(config.variable(field), value)
     assert getattr(config.load(), field) != default
 

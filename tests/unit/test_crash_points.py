@@ -125,7 +125,7 @@ class MortalTrainer(FakeTrainer):
 def _quick_order() -> Iterator[None]:
     """What makes near-duplicates near is not asked here, and costs most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.loop.ordering.CALIBRATED_ON", 1)
+        patch.setattr("common.loop.lookalikes.CALIBRATED_ON", 1)
         yield
 
 
@@ -303,6 +303,52 @@ def test_a_crash_at_any_step_changes_nothing_in_the_end(
         if found := differences(life, wanted):
             wrong[at, moments[at]] = found
     assert wrong == {}
+
+
+def insertion(life: Life, at: int = -1) -> list[str]:
+    """Two pictures arrive, one of them twice; returns the moments since then. The process dies at number ``at``."""
+    life.settle()
+    begun = len(life.bomb.passed)
+    life.bomb.at = begun + at if at >= 0 else -1
+    for i, task in enumerate(("500", "501")):
+        picture(life.world.folder / "pictures" / f"{task}.png", 99 + i)
+        life.platform.tasks[task] = f"{task}.png"
+    life.platform.tasks["502"] = "501.png"
+    life.world.tools.store.inbox.add(Event("fake", "1", "samples"))
+    life.settle()
+    life.world.clock[0] += 1000
+    life.settle()
+    return life.bomb.passed[begun:]
+
+
+def seated(life: Life) -> dict[str, Any]:
+    """What an insertion leaves."""
+    store = life.world.tools.store
+    row = store.projects.get(KEY)
+    assert row is not None
+    (publication,) = store.publications.all(KEY)
+    places = store.publications.open_places(publication)[0]
+    return {
+        "waiting": (row.arrivals, row.order_asked, row.reason),
+        "ledger": (publication.state, publication.total, publication.sent, publication.rows, publication.in_flight),
+        "stored": life.platform.stored[publication.version],
+        "queue": [(p.sample, p.place, p.rank) for p in places],
+        "served": life.platform.order() == [p.sample for p in places],
+    }
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_crash_at_any_step_of_an_insertion_sends_every_new_image_once(part: int, stock: Path, tmp_path: Path) -> None:
+    calm = begin(stock, tmp_path / "calm")
+    moments, wanted = insertion(calm), seated(calm)
+    assert wanted["waiting"] == ({}, None, "")
+    assert wanted["ledger"] == ("active", IMAGES + 3, IMAGES + 3, IMAGES + 3, 0)
+    assert (wanted["stored"], wanted["served"]) == (IMAGES + 3, True)
+    for at in range(part, len(moments), 4):
+        life = begin(stock, tmp_path / str(at))
+        insertion(life, at)
+        assert life.crashed == [moments[at]]
+        assert seated(life) == wanted, (at, moments[at])
 
 
 def test_when_the_last_image_is_labelled_nothing_is_published_and_nothing_fails(stock: Path, tmp_path: Path) -> None:

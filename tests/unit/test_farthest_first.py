@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.strategies import farthest_first as ff
 from common.strategies.farthest_first import Deficit, Points, farthest_first
+from common.strategies.points import Keeper, Memory, greatest
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -105,6 +106,27 @@ def test_five_thousand_rows_are_picked_as_plain_greedy_picks_them(balanced):
     np.testing.assert_allclose(got.value, [v[i] for v, i in zip(values, wanted, strict=True)], atol=1e-5)
 
 
+def test_picks_among_near_duplicates_are_exact_where_cosines_have_no_digits_left():
+    """2 - 2 cos in float32 is off by more than the distances are here; the greatest value is met within 1e-6."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((30, 64))[rng.integers(30, size=3000)]
+    x = (x + 10.0 ** rng.uniform(-5, -2, (3000, 1)) * rng.standard_normal((3000, 64))).astype(np.float32)
+    order = farthest_first(Points(x), 600, anchors=np.array([0])).order
+    unit = _unit(x.astype(np.float64))
+    near, free = ((unit - unit[0]) ** 2).sum(axis=1), np.arange(3000) > 0
+    for row in order:
+        assert free[row]
+        assert np.sqrt(near[row]) >= np.sqrt(near[free].max()) - 1e-6
+        near, free[row] = np.minimum(near, ((unit - unit[row]) ** 2).sum(axis=1)), False
+
+
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 4), columns=st.integers(20, 2000), ties=st.booleans())
+def test_the_greatest_of_each_row_are_found_among_few(seed, rows, columns, ties):
+    values = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+    values = np.round(values) if ties else values
+    np.testing.assert_array_equal(np.sort(greatest(values, 20), axis=1), np.sort(values, axis=1)[:, -20:])
+
+
 def test_ties_go_to_the_lowest_row_in_every_tier():
     x = np.tile(np.eye(3, dtype=np.float32), (3000, 1))
     assert farthest_first(Points(x), 5).order.tolist() == [0, 1, 2, 3, 4]
@@ -155,6 +177,53 @@ def test_new_labels_update_distances_without_starting_over():
     late = farthest_first(points, 40, candidates=rows, anchors=np.array([3, 4]), near=early)
     whole = farthest_first(points, 40, candidates=rows, anchors=np.array([1, 2, 3, 4]))
     np.testing.assert_array_equal(late.order, whole.order)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.sets(st.integers(0, 79)), st.sets(st.integers(0, 79), min_size=1)), max_size=5))
+def test_remembered_distances_are_those_computed_anew_whatever_was_asked_before(questions):
+    x = np.random.default_rng(7).standard_normal((80, 6)).astype(np.float32)
+    points, known = Points(x), set()
+    for labels, asked in questions:
+        known = known ^ labels
+        anchors, rows = np.array(sorted(known), np.int64), np.array(sorted(asked))
+        np.testing.assert_allclose(
+            points.covered(anchors, rows)[rows], Points(x).covered(anchors, rows)[rows], rtol=0, atol=1e-6
+        )
+
+
+def test_only_labels_that_arrived_since_are_met():
+    points = Points(np.random.default_rng(8).standard_normal((500, 6)).astype(np.float32))
+    everything = np.arange(500)
+    points.covered(np.arange(0, 100), everything)
+    assert points.memory.computed == 500 * 100
+    points.covered(np.arange(0, 103), everything)
+    assert points.memory.computed == 500 * 3
+    points.covered(np.arange(0, 103), everything)
+    assert points.memory.computed == 0
+    points.covered(np.arange(1, 103), everything)
+    assert points.memory.computed == 500 * 102
+
+
+def test_another_memory_knows_other_anchors():
+    points = Points(np.eye(4, dtype=np.float32))
+    other, rows = Memory(4), np.arange(4)
+    assert points.covered(np.array([0]), rows).tolist() == [0, 2, 2, 2]
+    assert points.covered(np.array([1]), rows, other).tolist() == [2, 0, 2, 2]
+    assert points.memory.anchors.tolist() == [0]
+
+
+def test_a_keeper_hands_out_the_same_points_until_a_feature_changes():
+    x = np.random.default_rng(9).standard_normal((50, 6)).astype(np.float32)
+    x[3] = np.nan
+    keeper = Keeper()
+    first = keeper(x)
+    assert keeper(x.copy()) is first
+    assert keeper(x[:49]) is not first
+    other = x.copy()
+    other[7, 2] += 1
+    assert keeper(other) is not first
+    assert keeper(x.astype(np.float16)).features.dtype == np.float16
 
 
 def test_the_nearest_anchor_of_a_row_and_how_far_it_is():

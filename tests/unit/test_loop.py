@@ -411,8 +411,9 @@ def test_boxes_of_a_removed_class_leave_training_and_nothing_is_deleted(tmp_path
     world = make_world(tmp_path, pause_s=5000)
     settle(world)
     label(world, 2)
-    world.platform.annotate("100", CAT)
-    world.tools.store.inbox.add(Event("fake", "1", "labels", ("100",)))
+    other = world.platform.order()[-1]
+    world.platform.annotate(other, CAT)
+    world.tools.store.inbox.add(Event("fake", "1", "labels", (other,)))
     settle(world)
     world.platform.classes = (ClassMapping("dog"),)
     world.clock[0] += 1000

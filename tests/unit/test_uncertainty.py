@@ -96,6 +96,12 @@ def test_gradient_length_of_one_box_is_its_residual_times_its_feature_length():
     assert length == pytest.approx(np.hypot(0.3, 0.4) * 5)
 
 
+def test_a_box_the_model_does_not_believe_in_is_labelled_as_nothing():
+    """The most likely labelling, as the detector measures it: 1 where p >= .5, else 0."""
+    length = model_change.gradient_length(np.array([[0.2, 0.1]]), np.array([[3.0, 4.0]]))
+    assert length == pytest.approx(np.hypot(0.2, 0.1) * 5)
+
+
 def test_a_certain_model_would_not_change():
     assert model_change.gradient_length(np.array([[1.0, 0.0]]), np.ones((1, 8))) == 0
     assert model_change.gradient_length(np.zeros((0, 2)), np.zeros((0, 8))) == 0

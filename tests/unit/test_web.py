@@ -62,7 +62,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def client_of(world: World) -> FlaskClient:
     plugins: Any = [Plain()]
-    return create_app(Backend(world.tools, lambda _model, paths: ["no model"] * len(paths)), plugins).test_client()
+    backend = Backend(world.tools, lambda _model, paths, _imgsz: ["no model"] * len(paths))
+    return create_app(backend, plugins).test_client()
 
 
 @pytest.fixture
@@ -298,7 +299,7 @@ def test_warming_opens_what_is_connected_and_says_what_cannot_be(
     for number in ("2", "3"):
         world.tools.store.projects.ask("fake", number)
     world.tools.store.projects.update("fake:2", state="archived")
-    Backend(world.tools, lambda _model, _paths: []).warm()
+    Backend(world.tools, lambda _model, _paths, _imgsz: []).warm()
     assert opened == [KEY, "fake:3"]
     assert "fake:3: FAKE_URL is not set" in caplog.text
 

@@ -62,8 +62,9 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=64), nullable=False),
         sa.Column("image", sa.String(length=64), nullable=False),
         sa.Column("imgsz", sa.Integer(), nullable=False),
+        sa.Column("looks", sa.String(length=64), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("model", "image", "imgsz", name=op.f("pk_prediction")),
+        sa.PrimaryKeyConstraint("model", "image", "imgsz", "looks", name=op.f("pk_prediction")),
     )
     op.create_table(
         "project",
@@ -75,6 +76,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("platform_state", sa.JSON(), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("watermark", sa.Float(), nullable=True),
         sa.Column("first_read", sa.Float(), nullable=True),
@@ -83,6 +85,7 @@ def upgrade() -> None:
         sa.Column("asked", sa.Float(), nullable=True),
         sa.Column("training_asked", sa.Float(), nullable=True),
         sa.Column("order_asked", sa.Float(), nullable=True),
+        sa.Column("arrivals", sa.JSON(), nullable=False),
         sa.Column("checkpoint", sa.Integer(), nullable=True),
         sa.Column("publication", sa.Integer(), nullable=True),
         sa.Column("numbered", sa.Integer(), nullable=False),

@@ -1,0 +1,61 @@
+"""Learning curves as a picture: one panel per data set, a mean and its interval per arm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.experiments.backtest.arms import UNIFORM, is_uniform
+from common.experiments.backtest.report import UnitResult
+from common.experiments.backtest.statistics import LEVEL, mean_interval
+from common.yolo import files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw(units: Sequence[UnitResult], path: Path) -> None:
+    """Write a PNG; needs no display."""
+    os.environ.setdefault("MPLCONFIGDIR", str(path.parent / "work" / "matplotlib"))
+    from matplotlib.figure import Figure
+
+    names = sorted({unit.key[0] for unit in units})
+    figure = Figure(figsize=(6.4 * len(names), 5.2), layout="constrained")
+    arms = [UNIFORM, *dict.fromkeys(a for u in units for a in u.rounds if not is_uniform(a))]
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), i + 1)
+        _panel(axes, name, [u for u in units if u.key[0] == name], arms)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize="small")
+    with files.replacing(path, durable=False) as fresh:
+        figure.savefig(fresh, dpi=120)
+
+
+def _panel(axes: Axes, name: str, units: Sequence[UnitResult], arms: Sequence[str]) -> None:
+    import matplotlib
+
+    colours = matplotlib.colormaps["tab10" if len(arms) <= 10 else "tab20"]
+    for i, arm in enumerate(arms):
+        mine = [u.curve(arm) for u in units if arm in u.rounds]
+        if not mine:
+            continue
+        style: dict[str, Any] = {"color": "black" if arm == UNIFORM else colours(i % colours.N)}
+        rows = np.stack([curve.y for curve in mine])
+        middle, low, high = np.array([mean_interval(column, np.random.default_rng(0)) for column in rows.T]).T
+        axes.plot(mine[0].x, middle, marker="o", markersize=3, label=arm, zorder=3 if arm == UNIFORM else 2, **style)
+        axes.fill_between(mine[0].x, low, high, alpha=0.12, linewidth=0, **style)
+    reference = float(np.mean([u.full["metrics"]["map5095"] for u in units]))
+    axes.axhline(reference, linestyle="--", linewidth=1, color="gray", label="all labels")
+    axes.axhline(0.95 * reference, linestyle=":", linewidth=1, color="gray", label="95 % of it")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(units[0].curve(UNIFORM).x, [f"{x:.0f}" for x in units[0].curve(UNIFORM).x])
+    axes.set(
+        xlabel="labels",
+        ylabel="mAP50-95",
+        title=f"{name}: {len(units)} unit{'s' * (len(units) > 1)}, mean and {LEVEL:.0%} interval",
+    )
+    axes.grid(visible=True, alpha=0.25)

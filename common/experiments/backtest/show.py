@@ -1,0 +1,109 @@
+"""What a person sees: a progress bar while it runs; at its end tables, and the files of the report."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from common.experiments.backtest.tables import Table
+from common.yolo import files
+
+_WIDE = 170
+"""Columns of the tables where there is no terminal."""
+_LINE_S = 60.0
+"""Where no bar can be drawn, a line says how far it is about so often."""
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar over all trainings, or a line a minute; what it yields is told how many have ended, of how many."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
+        row = bar.add_task("trainings", total=None)
+        yield lambda done, total: bar.update(row, total=total, completed=done)
+
+
+def _lines(console: Console) -> Callable[[int, int], None]:
+    """Tell in lines: how many, and how long the rest will take at the pace so far."""
+    began, first, told = time.monotonic(), -1, float("-inf")
+
+    def tell(done: int, total: int) -> None:
+        nonlocal first, told
+        first, now = done if first < 0 else first, time.monotonic()
+        if now - told < _LINE_S and done < total:
+            return
+        told = now
+        left = f", about {(now - began) / (done - first) * (total - done) / 60:.0f} min left" if done > first else ""
+        console.print(f"{done} of {total} trainings{left}", highlight=False)
+
+    return tell
+
+
+def show(out: Path) -> None:
+    """Make the report of a folder of results, print its tables, say where its files are."""
+    from common.experiments.backtest import runs
+    from common.experiments.backtest.report import gather, long_rows, summarise
+    from common.experiments.backtest.tables import noise_sentence, sentences, tables
+
+    records, references = runs.results(out)
+    units, missing = gather(records, references)
+    summary = summarise(units)
+    said = [noise_sentence(summary)] if units else ["No unit is played to its end yet."]
+    said += sentences(summary, missing)
+    made = tables(summary) if units else []
+    files.write_json(out / "report.json", summary | {"said": said})
+    _write_csv(out / "report.csv", list(long_rows(records, references)))
+    _write_markdown(out, made, said)
+    if units:
+        from common.experiments.backtest.plot import draw
+
+        draw(units, out / "curves.png")
+    _print(made, said, f"{out}: report.md, report.json, report.csv{', curves.png' if units else ''}")
+
+
+def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+    with files.replacing(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["data"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_markdown(out: Path, made: list[Table], said: list[str]) -> None:
+    first, rest = said[:1], said[1:]
+    parts = [*first, *(table.markdown() for table in made), "\n".join(f"- {line}" for line in rest)]
+    files.write_text(out / "report.md", "\n\n".join(part for part in parts if part) + "\n")
+
+
+def _print(made: list[Table], said: list[str], where: str) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    console.print(said[0], markup=False, highlight=False)
+    for table in made:
+        shown = RichTable(title=table.title, box=box.SIMPLE, title_justify="left", title_style="bold")
+        for i, head in enumerate(table.heads):
+            shown.add_column(head, justify="left" if i == 0 else "right", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown, markup=False)
+    for line in said[1:]:
+        console.print(line, markup=False, highlight=False)
+    console.print(where, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,264 @@
+"""`hardfirst rank`: score a folder, write its order as CSV and the first of it as one picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import Settings
+from common.domain import Ints
+from common.errors import MediaError, SettingError
+from common.experiments.files import find_images, find_labelled, plain
+from common.experiments.ranking import Classes, Ranking, Wish, label_counts, project_classes, rank
+from common.experiments.scoring import Scored, Scorer
+from common.experiments.sheet import FIRST, Card, draw_sheet
+from common.loop.lookalikes import near_duplicates
+from common.ports import Model, Models
+from common.store import Store
+from common.yolo.files import replacing
+
+COLUMNS = {
+    "rank": "Place in the queue, from 1: label this one first",
+    "path": "The image, as the folder or the list spells it",
+    "utility": "How informative the strategy holds the image, in [0, 1]; it need not fall along the order",
+    "reason": "Why this image, in words",
+    "boxes": "Boxes the model draws, from confidence .05 up",
+    "uncertain_boxes": "Of these, the ones the model is unsure of (hybrid)",
+    "uncertainty": "Share of the images that are less informative to the model, in [0, 1] (hybrid)",
+    "typicality": "Share of the images that are less typical, in [0, 1] (hybrid)",
+    "distance": "To the nearest labelled or earlier image when this one was picked, in [0, 2] (hybrid, core_set)",
+    "rare_class": "A class with few labels that the image may show (hybrid)",
+    "nearest_labelled": "The labelled image that is most alike",
+    "nearest_labelled_distance": "To that one, in [0, 2]",
+    "duplicate_group": "Number of the group of near-duplicates, counted along the queue; empty without one",
+    "duplicate_of": "The labelled or better placed image of that group",
+    "outlier": "yes = unlike all other images, held back (hybrid)",
+    "random_slice": "yes = drawn by chance to measure against (with `--random-slice`)",
+    "problem": "Why the image could not be read; such images come last",
+}
+"""Column of the CSV -> what it says. Columns are never renamed, moved or dropped, new ones come at the end."""
+
+
+SHOWN_PROBLEMS = 10
+"""Unreadable images named on the terminal; the CSV names all."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for.
+
+    Attributes:
+        source: A folder of images, or a ``.txt`` list of them.
+        out: The CSV.
+        wish: How to order.
+        labelled: A list of images that have a label, None = there are none.
+        only: ``--classes``.
+        data: ``--data``.
+        sheet: The picture, None = none is wanted.
+    """
+
+    source: Path
+    out: Path
+    wish: Wish
+    labelled: Path | None = None
+    only: tuple[str, ...] = ()
+    data: Path | None = None
+    sheet: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise SettingError(f"--sheet is {self.sheet}: its name must end in .png, .jpg or .jpeg")
+        if self.out.is_dir() or (self.sheet is not None and self.sheet == self.out):
+            raise SettingError(f"--out is {self.out}: name a file of its own for the CSV")
+
+
+@dataclass
+class Report:
+    """What came of it; ``summary`` is for scripts.
+
+    Attributes:
+        rows: Cells of the CSV by column, in the order of the queue.
+        summary: Counts, files, the first rows: JSON-able.
+        notes: Sentences a person should read.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+TellAll = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+def run(request: Request, settings: Settings, store: Store, models: Models, model: Model, tell: TellAll) -> Report:
+    """Score, order, write.
+
+    Args:
+        request: What to do.
+        settings: How large images may be and are made; the size of a block.
+        store: Its predictions and descriptors are the memory.
+        models: Where the detector comes from.
+        model: The checkpoint, from ``models``.
+        tell: Hears of every slice that was scored.
+
+    Raises:
+        SettingError: See ``find_images``, ``find_labelled``, ``project_classes``, ``label_counts``.
+        MediaError: No image could be read.
+        ModelError: The weights cannot be loaded.
+        StoreError: The database is locked or full.
+    """
+    images = find_images(request.source)
+    labelled = find_labelled(request.labelled, images, request.source) if request.labelled else []
+    classes = project_classes(model, request.only, request.data)
+    counts, with_label, silent = label_counts(labelled, classes)
+    among = set(images)
+    everything = [*images, *(p for p in labelled if p not in among)]
+    scorer = Scorer(store, models, model, settings)
+    tell(0, len(everything))
+    scored = scorer.score(everything, lambda done: tell(done, len(everything)))
+    if len(scored.unreadable) == len(everything):
+        raise MediaError(f"none of {len(everything)} images could be read; the first: {scored.unreadable[0].problem}")
+    place = {path: row for row, path in enumerate(everything)}
+    rows = np.array([place[p] for p in labelled], np.int64)
+    made = rank(scored, rows, counts, classes, _groups(scored), request.wish, settings)
+    report = Report(
+        _rows(made), _summary(request, settings, model, scored, made), _notes(model, classes, scored, silent)
+    )
+    report.summary["label_files"] = with_label
+    _write(request, report, made)
+    return report
+
+
+def _groups(scored: Scored) -> Ints:
+    bodies = [None if f.problem else scored.descriptors.get(f.sha256) for f in scored.files]
+    return near_duplicates(bodies, lambda i: scored.files[i].path)
+
+
+def _rows(made: Ranking) -> list[dict[str, Any]]:
+    """Cells of the CSV, by column."""
+    numbers, originals = _duplicates(made)
+    rows = []
+    for place, row in enumerate(made.chosen.order.tolist()):
+        part, near = made.chosen.parts[place], made.nearest[place]
+        cells = {
+            "rank": place + 1,
+            "path": str(made.paths[row]),
+            "utility": round(float(made.chosen.utility[place]), 6),
+            "reason": str(part["reason"]),
+            "boxes": int(made.pool.detections.counts[row]) if made.pool.readable[row] else None,
+            "uncertain_boxes": part.get("uncertain_boxes"),
+            "uncertainty": part.get("A"),
+            "typicality": part.get("T"),
+            "distance": part.get("distance"),
+            "rare_class": part.get("rare_class"),
+            "nearest_labelled": str(made.paths[near[0]]) if near else None,
+            "nearest_labelled_distance": round(near[1], 4) if near else None,
+            "duplicate_group": numbers.get(int(made.pool.group[row])),
+            "duplicate_of": originals.get(row),
+            "outlier": "yes" if part.get("outlier") else None,
+            "random_slice": "yes" if part.get("random_slice") else None,
+            "problem": made.problems[row] or None,
+        }
+        rows.append(cells)
+    return rows
+
+
+def _duplicates(made: Ranking) -> tuple[dict[int, int], dict[int, str]]:
+    """({group -> its number along the queue}, {row -> path of the member that stands for its group})."""
+    group, first = made.pool.group, dict[int, int]()
+    for row in [*made.pool.labelled_rows.tolist(), *made.chosen.order.tolist()]:
+        if group[row] >= 0:
+            first.setdefault(int(group[row]), row)
+    queued = [int(group[row]) for row in made.chosen.order.tolist() if group[row] >= 0]
+    numbers = {g: number for number, g in enumerate(dict.fromkeys(queued), 1)}
+    rows = [row for row in made.chosen.order.tolist() if group[row] >= 0]
+    return numbers, {row: str(made.paths[first[int(group[row])]]) for row in rows if first[int(group[row])] != row}
+
+
+def _summary(request: Request, settings: Settings, model: Model, scored: Scored, made: Ranking) -> dict[str, Any]:
+    grouped = made.pool.group[made.pool.group >= 0]
+    return {
+        "order": str(request.out),
+        "sheet": str(request.sheet) if request.sheet else None,
+        "model": str(model.path),
+        "strategy": settings.strategy,
+        "images": len(scored.files),
+        "ranked": len(made.chosen.order),
+        "labelled": int(made.pool.labelled.sum()),
+        "scored": scored.fresh,
+        "cached": scored.cached,
+        "unreadable": [{"path": plain(f.path), "problem": f.problem} for f in scored.unreadable],
+        "duplicate_groups": len(np.unique(grouped)),
+        "duplicates": len(grouped),
+    }
+
+
+def _notes(model: Model, classes: Classes, scored: Scored, silent: str) -> list[str]:
+    notes = []
+    if not model.usable:
+        notes.append(f"cold start, the order goes by how typical images are: {model.reason}")
+    elif not classes.columns:
+        notes.append("cold start, the order goes by how typical images are: the model knows none of the classes")
+    elif classes.unknown:
+        notes.append(f"the model does not know {', '.join(classes.unknown)}: nothing is predicted for it")
+    notes += [silent] if silent else []
+    notes += [f.problem for f in scored.unreadable[:SHOWN_PROBLEMS]]
+    hidden = len(scored.unreadable) - SHOWN_PROBLEMS
+    return [*notes, f"and {hidden} more images that could not be read"] if hidden > 0 else notes
+
+
+def _write(request: Request, report: Report, made: Ranking) -> None:
+    """The CSV, and the sheet where one is wanted; each whole or not at all."""
+    try:
+        write_csv(request.out, report.rows)
+        if request.sheet is not None:
+            count = int((~made.pool.labelled).sum())
+            title = f"The first {min(FIRST, len(report.rows))} of {count} images to label"
+            told = f"{Path(report.summary['model']).name} · {report.summary['strategy']}"
+            with replacing(request.sheet) as fresh:
+                draw_sheet(_cards(report.rows, made), title, told).save(fresh, quality=90)
+    except OSError as error:
+        raise SettingError(f"{request.out.parent} cannot be written: {error.strerror or error}") from error
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows under ``COLUMNS``, atomically; a cell without a value is empty. Raises OSError."""
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _cards(rows: Sequence[dict[str, Any]], made: Ranking) -> list[Card]:
+    """What the sheet shows of the first rows."""
+    cards = []
+    d = made.pool.detections
+    for cells, row in zip(rows[:FIRST], made.chosen.order.tolist(), strict=False):
+        some = slice(int(d.offsets[row]), int(d.offsets[row + 1]))
+        label = d.scores[some].argmax(axis=1) if d.scores.shape[1] else np.zeros(0, np.int64)
+        said = made.predictions[row]
+        cards.append(
+            Card(
+                path=made.paths[row],
+                rank=cells["rank"],
+                utility=cells["utility"],
+                reason=cells["problem"] or cells["reason"],
+                size=(said.width, said.height) if said else (0, 0),
+                boxes=d.boxes[some],
+                scores=d.confidence[some],
+                names=[made.pool.class_name(int(c)) for c in label],
+                marks=_marks(cells),
+            )
+        )
+    return cards
+
+
+def _marks(cells: dict[str, Any]) -> list[str]:
+    names = {"duplicate_of": "near-duplicate", "outlier": "outlier", "random_slice": "random slice"}
+    return [word for column, word in names.items() if cells[column]]

@@ -1,0 +1,197 @@
+"""From records of units to figures, sentences and files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from common.cli import main
+from common.experiments.backtest.arms import AA
+from common.experiments.backtest.report import gather, losses, summarise
+from common.experiments.backtest.tables import noise_sentence, sentences, tables
+
+LABELS = (4, 8, 16)
+
+
+def one(labels: int, quality: float, boxes: int | None = None) -> dict[str, Any]:
+    boxes = 2 * labels if boxes is None else boxes
+    metrics = {"map5095": quality, "map50": quality, "worst_quarter": quality / 2}
+    return {
+        "labels": labels,
+        "boxes": boxes,
+        "hours": (5 * labels + 7 * boxes) / 3600,
+        "picked": [],
+        "metrics": metrics,
+        "updates": 10,
+    }
+
+
+def record(
+    arm: str, qualities: Sequence[float], seed: int = 0, data: str = "cards", boxes: int | None = None
+) -> dict[str, Any]:
+    rounds = [one(n, q, boxes and boxes * n) for n, q in zip(LABELS, qualities, strict=False)]
+    return {"data": data, "seed": seed, "arm": arm, "complete": len(rounds) == len(LABELS), "rounds": rounds}
+
+
+def full(seed: int = 0, data: str = "cards", quality: float = 1.0) -> dict[str, Any]:
+    return {"data": data, "seed": seed, "round": one(100, quality)}
+
+
+def arms(records: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {a["arm"]: a for a in summarise(gather(records, references)[0])["arms"]}
+
+
+def test_an_arm_that_is_there_one_round_earlier_saves_half() -> None:
+    found = arms([record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95, 1])], [full()])["hybrid"]
+    saved = found["savings"]["labels"]["95%"]
+    assert saved["mean"]["mean"] == pytest.approx(0.5)
+    assert saved["per_unit"]["cards-0"] == {
+        "value": pytest.approx(0.5),
+        "bound": "",
+        "x": pytest.approx(8),
+        "uniform": pytest.approx(16),
+    }
+    assert found["area_difference"]["labels"]["mean"] == pytest.approx((0.45 / 2 + (0.45 + 0.05) / 2) / 2)
+
+
+def test_what_it_saves_in_boxes_is_counted_in_boxes() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.5, 0.95], boxes=4)]
+    found = arms(records, [full()])["hybrid"]["savings"]
+    assert found["labels"]["95%"]["mean"]["mean"] == pytest.approx(0)
+    assert found["boxes"]["95%"]["mean"]["mean"] == pytest.approx(-1)
+    assert found["hours"]["95%"]["mean"]["mean"] == pytest.approx(1 - (5 + 28) / (5 + 14))
+
+
+def test_a_saturated_unit_is_named_and_left_out_of_savings_only() -> None:
+    records = [record("uniform", [0.92, 0.94, 0.99]), record("hybrid", [0.92, 0.97, 0.99])]
+    records += [record("uniform", [0, 0.5, 0.95], 1), record("hybrid", [0, 0.95, 1], 1)]
+    units, missing = gather(records, [full(0), full(1)])
+    summary = summarise(units)
+    hybrid = summary["arms"][1]
+    assert (hybrid["units"], hybrid["savings"]["labels"]["90%"]["units"]) == (2, 1)
+    assert hybrid["savings"]["labels"]["90%"]["saturated"] == ["cards-0"]
+    assert hybrid["savings"]["labels"]["95%"]["units"] == 2
+    assert "Saturated at 90% (uniform is there with the first budget, left out): cards-0." in sentences(
+        summary, missing
+    )
+
+
+def test_a_unit_that_never_gets_there_stays_as_a_bound() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("slow", [0, 0.1, 0.2]), record("quick", [0, 0.95, 1])]
+    records += [record("uniform", [0, 0.1, 0.2], 1), record("slow", [0, 0.1, 0.2], 1), record("quick", [0, 0.95, 1], 1)]
+    found = arms(records, [full(0), full(1)])
+    slow, quick = (found[name]["savings"]["labels"]["95%"] for name in ("slow", "quick"))
+    assert slow["censored"] == {"arm": 1, "uniform": 0, "both": 1}
+    assert slow["mean"]["mean"] == pytest.approx(0), "16 against 16, and nothing known"
+    assert quick["censored"] == {"arm": 0, "uniform": 1, "both": 0}
+    assert quick["mean"]["mean"] == pytest.approx(0.5)
+    text = "\n".join(table.markdown() for table in tables(summarise(gather(records, [full(0), full(1)])[0])))
+    assert "(>= 1)" in text
+    assert "(<= 1, ? 1)" in text
+
+
+def test_the_baseline_is_the_mean_of_its_draws() -> None:
+    records = [record("uniform", [0, 0.2, 0.4]), record("uniform #2", [0, 0.4, 0.8]), record("hybrid", [0, 0.3, 0.6])]
+    found = arms(records, [full()])
+    assert list(found) == ["uniform", "hybrid"]
+    assert found["hybrid"]["area_difference"]["labels"]["mean"] == pytest.approx(0)
+
+
+def test_noise_is_what_uniform_differs_from_itself_and_is_no_test() -> None:
+    records = [record("uniform", [0, 0.2, 0.4], s) for s in (0, 1)]
+    records += [record(AA, [0, 0.2, 0.4 + d], s) for s, d in ((0, 0.04), (1, -0.08))]
+    summary = summarise(gather(records, [full(0), full(1)])[0])
+    assert summary["noise"]["differences"] == pytest.approx([0.01, -0.02])
+    assert summary["noise"]["mean_absolute"] == pytest.approx(0.015)
+    assert "mean absolute difference of the area 0.0150" in noise_sentence(summary)
+    assert "area_p_holm" not in summary["arms"][1]
+    assert losses(summary) == []
+
+
+def test_holm_counts_the_arms_that_compete() -> None:
+    records = []
+    for seed in range(6):
+        records += [record("uniform", [0, 0.2, 0.4], seed), record("a", [0, 0.3, 0.5 + seed / 100], seed)]
+        records += [record("b", [0, 0.2 + seed / 100, 0.4], seed), record(AA, [0, 0.2, 0.4], seed)]
+    found = arms(records, [full(s) for s in range(6)])
+    assert found["a"]["area_p"] == pytest.approx(2 / 64)
+    assert found["a"]["area_p_holm"] == pytest.approx(4 / 64)
+
+
+def test_the_data_sets_where_an_arm_loses_are_named() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95, 1])]
+    records += [record("uniform", [0, 0.95, 1], data="cells"), record("hybrid", [0, 0.5, 0.95], data="cells")]
+    summary = summarise(gather(records, [full(), full(data="cells")])[0])
+    said = losses(summary)
+    assert said[0] == "hybrid loses to uniform on cells: area -0.2375, 1 of 1 units"
+    assert said[-1] == "hybrid loses to uniform on cells: 100% more labels to 95%"
+    assert not [line for line in said if "cards" in line]
+    assert summary["arms"][1]["data"]["cards"]["wins"] == 1
+
+
+def test_what_is_not_whole_is_named_and_left_out() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95]), record("uniform", [0, 0.5], 1)]
+    units, missing = gather(records, [full(0), full(1)])
+    assert [u.name for u in units] == ["cards-0"]
+    assert missing == [
+        "cards-0: hybrid is not played to its end",
+        "cards-1: uniform is not played to its end",
+    ]
+    assert gather([], [full()])[1] == ["cards-0: uniform is not played"]
+    assert [a["arm"] for a in summarise(units)["arms"]] == ["uniform"]
+
+
+def test_the_order_of_records_changes_no_figure() -> None:
+    records = [record(arm, [0, q, 0.9], s) for s in range(3) for arm, q in (("uniform", 0.3), ("hybrid", 0.4 + s / 10))]
+    one_way = summarise(gather(records, [full(s) for s in range(3)])[0])
+    other = summarise(gather(records[::-1], [full(s) for s in (2, 0, 1)])[0])
+    assert one_way == other
+
+
+def write(out: Path, records: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> None:
+    for r in [*records, *references]:
+        path = out / "units" / f"{r['data']}-{r['seed']}" / (f"{r['arm']}.json" if "arm" in r else "full.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(r))
+    (out / "settings.json").write_text(json.dumps({"arms": ["uniform", "hybrid", "core_set"]}))
+
+
+def test_report_writes_what_it_prints(tmp_path: Path) -> None:
+    records = [
+        record(arm, [0, q, 0.95], s)
+        for s in (0, 1)
+        for arm, q in (("core_set", 0.4), ("hybrid", 0.9), ("uniform", 0.5))
+    ]
+    write(tmp_path, records, [full(0), full(1)])
+    done = CliRunner().invoke(main, ["backtest", "--report", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "Noise: not measured" in done.output
+    assert "core_set loses to uniform on cards" in done.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [a["arm"] for a in report["arms"]] == ["uniform", "hybrid", "core_set"], "as they were asked for"
+    with (tmp_path / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 3 + 2
+    assert rows[0]["arm"] == "uniform"
+    assert set(rows[0]) >= {"data", "seed", "arm", "labels", "boxes", "hours", "map5095", "map50", "worst_quarter"}
+    markdown = (tmp_path / "report.md").read_text()
+    assert markdown.startswith("Noise")
+    assert markdown.count("\n### ") == 6
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["backtest", "--report", "--out", str(tmp_path / "none")])
+    assert done.exit_code == 2
+    assert "holds no backtest" in done.output
+    write(tmp_path, [record("uniform", [0, 0.5])], [full()])
+    done = CliRunner().invoke(main, ["backtest", "--report", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "No unit is played to its end yet" in done.output
+    assert not (tmp_path / "curves.png").exists()

@@ -1,0 +1,299 @@
+"""`hardfirst watch`: what arrives is decided once, at the wanted rate, whatever happens. The model is a fake."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from common.cli import main
+from common.config import Settings
+from common.errors import SettingError
+from common.experiments import folder_commands, watch
+from common.experiments.journal import COLUMNS, Journal, Line, queue
+from common.experiments.ranking import project_classes
+from common.experiments.scoring import Scorer
+from common.experiments.watch import SETTLE_S, Judge, Watcher, reverse
+from common.store import Store, open_store
+from tests.fakes import FakeModels, picture
+
+Make = Callable[..., Watcher]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "incoming"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(_env_file=None, home=tmp_path / "home", imgsz=320)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    settings.folder.mkdir()
+    made = open_store(settings.database, settings.folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def models() -> FakeModels:
+    return FakeModels(("kitty", "dog"))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "queue.csv")
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [100.0]
+
+
+@pytest.fixture
+def make(
+    folder: Path, journal: Journal, settings: Settings, store: Store, models: FakeModels, now: list[float]
+) -> Make:
+    """A watcher as after a restart."""
+
+    def made(**given: Any) -> Watcher:
+        model = models.base("")
+        judge = Judge(project_classes(model))
+        scorer = Scorer(store, models, model, settings)
+        return Watcher(folder, given.pop("journal", journal), scorer, judge, clock=lambda: now[0], **given)
+
+    return made
+
+
+def settle(watcher: Watcher, now: list[float]) -> int:
+    """Two looks with enough time between them."""
+    done = watcher.look()
+    now[0] += SETTLE_S
+    return done + watcher.look()
+
+
+def arrive(folder: Path, *numbers: int, at: int = 0) -> None:
+    for i in numbers:
+        picture(folder / f"{i}.png", i)
+        os.utime(folder / f"{i}.png", ns=(0, (at + i) * 10**9))
+
+
+def test_what_arrives_is_decided_in_order_of_arrival_with_a_reason(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    arrive(folder, 3, 1, 2)
+    assert settle(make(), now) == 3
+    lines = journal.lines()
+    assert [Path(line.path).name for line in lines] == ["1.png", "2.png", "3.png"]
+    assert all(0 <= line.utility <= 1 and "more informative than" in line.reason for line in lines)
+    assert any("kitty" in line.reason for line in lines)
+    assert journal.path.read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_the_wanted_share_is_queued_and_it_is_the_informative_one(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    watcher = make(rate=0.2)
+    for start in range(0, 150, 30):
+        arrive(folder, *range(start, start + 30))
+        settle(watcher, now)
+    lines = journal.lines()
+    assert len(lines) == 150
+    assert len(queue(lines)) == pytest.approx(0.2 * 150, abs=6)
+    kept = [line.utility for line in lines if line.queued == "no"]
+    chosen = [line.utility for line in queue(lines)]
+    assert sum(chosen) / len(chosen) > 0.75 > sum(kept) / len(kept)
+
+
+def test_a_file_that_is_still_being_written_waits(make: Make, folder: Path, now: list[float]) -> None:
+    arrive(folder, 1)
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(b"")
+    watcher = make()
+    assert settle(watcher, now) == 0
+    for end in (100, 200, len(whole)):
+        (folder / "1.png").write_bytes(whole[:end])
+        now[0] += SETTLE_S
+        assert watcher.look() == 0
+        assert watcher.unfinished == [folder / "1.png"]
+    now[0] += SETTLE_S / 2
+    assert watcher.look() == 0
+    now[0] += SETTLE_S / 2
+    assert watcher.look() == 1
+    assert watcher.unfinished == []
+
+
+def test_a_copy_that_stopped_half_way_is_reported_once_and_decided_when_it_is_complete(
+    make: Make, folder: Path, now: list[float]
+) -> None:
+    arrive(folder, 1)
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
+    told: list[str] = []
+    watcher = make(complain=told.append)
+    for _ in range(3):
+        assert settle(watcher, now) == 0
+    assert len(told) == 1
+    (folder / "1.png").write_bytes(whole)
+    assert settle(watcher, now) == 1
+
+
+def test_the_same_content_is_never_decided_twice(
+    make: Make, folder: Path, journal: Journal, models: FakeModels, now: list[float]
+) -> None:
+    arrive(folder, 1, 2)
+    watcher = make()
+    assert settle(watcher, now) == 2
+    shutil.copy(folder / "1.png", folder / "copy.png")
+    (folder / "2.png").rename(folder / "renamed.png")
+    (folder / "1.png").touch()
+    assert settle(watcher, now) == 0
+    assert settle(make(), now) == 0
+    arrive(folder, 3)
+    shutil.copy(folder / "3.png", folder / "twin.png")
+    assert settle(make(), now) == 1
+    assert max(Counter(line.sha256 for line in journal.lines()).values()) == 1
+    assert len(models.seen) == 3
+
+
+def test_a_restart_goes_on_where_it_was(
+    make: Make, folder: Path, tmp_path: Path, journal: Journal, now: list[float]
+) -> None:
+    other = Journal(tmp_path / "other.csv")
+    one = make(journal=other)
+    for start in range(0, 20, 5):
+        arrive(folder, *range(start, start + 5))
+        settle(one, now)
+        settle(make(), now)
+    strip = [(line.path, line.queued, line.utility, line.threshold) for line in journal.lines()]
+    assert strip == [(line.path, line.queued, line.utility, line.threshold) for line in other.lines()]
+    assert (make().threshold.seen, make().threshold.queued) == (one.threshold.seen, one.threshold.queued)
+
+
+def test_killed_at_any_byte_every_image_is_decided_once_and_nothing_else_changes(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    arrive(folder, *range(4))
+    settle(make(), now)
+    written = journal.path.read_bytes()
+    expected = [(line.path, line.queued) for line in journal.lines()]
+    for end in range(0, len(written), 7):
+        journal.path.write_bytes(written[:end])
+        whole = len(journal.lines())
+        assert settle(make(), now) == 4 - whole
+        assert [(line.path, line.queued) for line in journal.lines()] == expected
+
+
+def test_a_person_reverses_a_decision_by_one_line_more(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    arrive(folder, *range(6))
+    settle(make(), now)
+    before = journal.path.read_bytes()
+    kept = next(line for line in journal.lines() if line.queued == "no")
+    level = make().threshold
+    reverse(journal, Path(kept.path), queued=True)
+    assert journal.path.read_bytes().startswith(before)
+    assert kept.sha256 in {line.sha256 for line in queue(journal.lines())}
+    assert make().threshold == level
+    assert settle(make(), now) == 0
+    reverse(journal, Path(kept.path), queued=False)
+    assert kept.sha256 not in {line.sha256 for line in queue(journal.lines())}
+    arrive(folder, 99)
+    with pytest.raises(SettingError, match="has not been decided"):
+        reverse(journal, folder / "99.png", queued=True)
+
+
+def test_a_line_break_in_a_name_does_not_end_a_line(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    picture(folder / 'a\nb,".png', 1)
+    settle(make(), now)
+    assert [Path(line.path).name for line in journal.lines()] == ['a?b,".png']
+
+
+def test_another_file_is_not_taken_for_a_queue(journal: Journal) -> None:
+    journal.path.write_text("rank,path\n1,a.png\n")
+    with pytest.raises(SettingError, match="is not a queue of"):
+        journal.lines()
+
+
+def test_a_queue_that_a_spreadsheet_saved_is_read(make: Make, folder: Path, journal: Journal, now: list[float]) -> None:
+    arrive(folder, 1, 2)
+    settle(make(), now)
+    lines = journal.lines()
+    journal.path.write_bytes(b"\xef\xbb\xbf" + journal.path.read_bytes().replace(b"\n", b"\r\n"))
+    assert journal.lines() == lines
+
+
+def test_two_watches_on_one_queue_are_refused_and_a_person_is_not(journal: Journal) -> None:
+    line = Line("2026-01-01", "a.png", "yes", 0.5, "why", "person", 1.0, 0.9, "0" * 64)
+    with journal.alone():
+        with pytest.raises(SettingError, match="another `hardfirst watch` is at work"), Journal(journal.path).alone():
+            pass
+        Journal(journal.path).add(line)
+    assert journal.lines() == [line]
+
+
+@pytest.mark.parametrize(("given", "why"), [({"rate": 0.0}, "--rate is 0"), ({"rate": 1.0}, "--rate is 1")])
+def test_a_rate_that_is_none_is_refused(make: Make, given: dict[str, float], why: str) -> None:
+    with pytest.raises(SettingError, match=why):
+        make(**given)
+
+
+def test_the_loop_sleeps_between_looks(make: Make, folder: Path, now: list[float]) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+        arrive(folder, len(slept))
+        if len(slept) == 4:
+            raise KeyboardInterrupt
+
+    watcher = make()
+    with pytest.raises(KeyboardInterrupt):
+        watcher.run(1.5, sleep=sleep)
+    assert slept == [1.5] * 4
+    assert len(watcher.decided) == 2
+    with pytest.raises(SettingError, match="--interval is 0"):
+        watcher.run(0)
+
+
+def test_the_command_decides_reverses_and_counts(
+    folder: Path, tmp_path: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in os.environ if n.startswith("HARDFIRST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(folder_commands, "open_model", lambda _settings: (models, models.base("")))
+    monkeypatch.setattr(watch, "SETTLE_S", 0.01)
+    arrive(folder, 1, 2, 3)
+    (folder / "bad.jpg").write_text("no")
+    (folder / "empty.jpg").write_bytes(b"")
+    run = lambda *words: CliRunner().invoke(main, ["watch", str(folder), *words])  # noqa: E731
+    done = run("--once")
+    assert done.exit_code == 0
+    assert "3 images decided" in done.output
+    assert "bad.jpg: damaged" in done.output
+    assert "empty.jpg: left alone" in done.output
+    kept = next(line for line in Journal(tmp_path / "queue.csv").lines() if line.queued == "no")
+    assert "put into the queue by a person" in run("--requeue", Path(kept.path).name).output
+    assert kept.sha256 in {line.sha256 for line in queue(Journal(tmp_path / "queue.csv").lines())}
+    assert run("--once", "--rate", "2").exit_code == 2
+    models.usable = False
+    cold = run("--once")
+    assert cold.exit_code == 2
+    assert "watch needs trained weights" in cold.output
