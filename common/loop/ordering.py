@@ -168,6 +168,7 @@ def make_pool(tools: Tools, row: ProjectRow, scored: Scored) -> Pool:
         class_names=names,
         slice_hash=np.array([slice_hash(row.key, s.external) for s in scored.samples]),
         knows=bool(mapped),
+        points=tools.keeper(row.key),
     )
 
 

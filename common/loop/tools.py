@@ -14,6 +14,7 @@ from common.media import MediaLibrary
 from common.ports import Model, Models, Platform, Trainer
 from common.store import Store
 from common.store.projects import ProjectRow
+from common.strategies.points import Keeper
 
 OpenPlatform = Callable[[ProjectRow], Platform]
 
@@ -33,6 +34,13 @@ class Tools:
     """Agreed labels by (project, revision): agreeing on them again at every step would cost."""
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """What each project's next publication took so far, by kind of work; a restart begins at zero."""
+    _keeper: tuple[str, Keeper] | None = None
+
+    def keeper(self, key: str) -> Keeper:
+        """Holds the features of the project ordered last: of its labels only those that are new have to be met."""
+        if self._keeper is None or self._keeper[0] != key:
+            self._keeper = (key, Keeper())
+        return self._keeper[1]
 
     def settings_of(self, row: ProjectRow) -> Settings:
         """The settings a project works with: the service's, its own values in their place. Raises SettingError."""

@@ -331,17 +331,21 @@ def test_no_row_is_deleted_while_people_are_labelling(world: World) -> None:
     assert "retire" not in world.platform.calls
 
 
-def test_an_hour_of_quiet_puts_the_disk_in_order_and_keeps_what_serves(world: World) -> None:
+def test_an_hour_of_quiet_forgets_what_retired_checkpoints_said_and_nothing_else(world: World) -> None:
     settle(world)
-    world.tools.store.predictions.put(
-        "f" * 64, 640, list(world.tools.store.predictions.get("0" * 64, 640, hashes(world)).items())
-    )
+    predictions = world.tools.store.predictions
+    predictions.put("f" * 64, 640, list(predictions.get("0" * 64, 640, hashes(world)).items()))
+    for _ in range(3):
+        trained_round(world)
     loop = ActiveLearningLoop(world.tools)
     world.clock[0] += 3700
     while loop.step(KEY):
         pass
-    assert world.tools.store.predictions.have("f" * 64, 640) == set()
-    assert len(world.tools.store.predictions.have("0" * 64, 640)) == 12
+    trained = [c.sha256 for c in world.tools.store.rounds.checkpoints(KEY)]
+    kept = [sha for sha in trained if predictions.have(sha, 640)]
+    assert kept == trained[-2:]
+    assert len(predictions.have("0" * 64, 640)) == 12
+    assert len(predictions.have("f" * 64, 640)) == 12, "somebody else asked these weights"
 
 
 def hashes(world: World) -> list[str]:
