@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from common.acquisition import ACQUISITIONS, AGGREGATIONS, aggregation_options
 from common.cli import main
 from common.config import Settings, variable
+from common.experiments.backtest.show import show
 from common.loop.committee import CHECKPOINTS
 from common.ports import VIEWS
 from common.status import setting_rows
@@ -135,3 +137,18 @@ def test_these_tests_would_find_what_is_wrong() -> None:
     assert missing_files(lost, ROOT) == ["docs/nothing.md", "common/nowhere.py", "absent.py"]
     with pytest.raises(ValueError, match="no heading"):
         table("# Else", "Settings")
+
+
+REPLAYS = sorted(p.parent for p in (ROOT / "docs" / "label-efficiency").glob("*/settings.json"))
+
+
+@pytest.mark.parametrize("folder", REPLAYS, ids=lambda p: p.name)
+def test_a_committed_report_is_what_its_units_say(folder: Path, tmp_path: Path) -> None:
+    """`hardfirst backtest --report` makes it."""
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    (copy / "report.md").unlink()
+    (copy / "report.csv").unlink()
+    show(copy)
+    for name in ("report.md", "report.csv"):
+        assert (copy / name).read_text() == (folder / name).read_text(), name

@@ -70,6 +70,11 @@ def test_uniform_under_another_label_draws_other_images() -> None:
     assert again[1:] != picks(make_unit(), UNIFORM)[1:]
 
 
+def test_other_arms_differ_by_what_they_do_and_not_by_luck() -> None:
+    one, two = Arm("additive", "additive"), Arm("the same", "additive", {"alpha": 0.7})
+    assert picks(make_unit(), one) == picks(make_unit(), two)
+
+
 def test_boxes_and_hours_follow_from_what_was_bought() -> None:
     unit = make_unit()
     one = played(unit, UNIFORM)[1]

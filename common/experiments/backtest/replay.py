@@ -58,7 +58,7 @@ class Unit:
 
     Attributes:
         data: Name of the data set.
-        seed: Of the initial set, of every training and, with the arm's label, of every choice.
+        seed: Of the initial set, of every training and of every choice; repeated uniform arms draw by their label.
         ids: n sample ids, the pool.
         classes: C names.
         counts: Shape (n, C), boxes per class of each image.
@@ -127,7 +127,8 @@ def choose(unit: Unit, arm: Arm, labelled: Ints, predictions: Sequence[Predictio
         image_seconds=IMAGE_S,
         box_seconds=BOX_S,
     )
-    rng = np.random.default_rng(stable_seed(unit.data, unit.seed, arm.label, number))
+    draw = arm.label if arm.strategy == "uniform" else ""  # the others differ by what they do, not by luck
+    rng = np.random.default_rng(stable_seed(unit.data, unit.seed, draw, number))
     return query(arm.strategy, pool, batch, rng, **options).order
 
 
