@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from common.domain import Ints
 from common.errors import SettingError, UnknownNameError
 from common.strategies import REGISTRY, Pool, query
+from common.strategies.options import option
 from common.strategies.points import Points
 
 NEED_UTILITY = ("additive", "stream", "top_utility")
 """Strategies that order by utility and have nothing else to go by."""
 _MAGIC = b"\x93NUMPY"
 _SMALL = 4096
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True)
@@ -157,27 +157,16 @@ def _options(request: Request) -> dict[str, Any]:
         raise SettingError(f"--seed is {request.seed}: 0 or more is allowed")
     if request.strategy not in REGISTRY:
         raise UnknownNameError(f"no strategy {request.strategy!r}; there are {sorted(REGISTRY)}")
-    known = {f.name: str(f.type) for f in fields(REGISTRY[request.strategy].options)}
+    known = REGISTRY[request.strategy].options.__dataclass_fields__
     # Nobody reads reasons here, and a budget that was asked for is worth its greedy places.
     options: dict[str, Any] = {name: 0 for name in ("greedy_limit", "explain") if name in known}
     for text in request.options:
-        name, _, value = text.partition("=")
-        if name not in known:
-            raise SettingError(
-                f"--option {text}: strategy {request.strategy!r} has no option {name!r}; there are {sorted(known)}"
-            )
-        options[name] = _value(text, value, known[name])
+        try:
+            name, value = option(request.strategy, text)
+        except SettingError as error:
+            raise SettingError(f"--option {text}: {error}") from error
+        options[name] = value
     return options
-
-
-def _value(text: str, value: str, kind: str) -> Any:
-    try:
-        if kind == "bool":
-            return _WORDS[value.lower()]
-        return {"int": int, "float": float, "float | None": float}.get(kind, str)(value)
-    except (KeyError, ValueError):
-        wanted = {"bool": "true or false", "int": "a whole number"}.get(kind, "a number")
-        raise SettingError(f"--option {text}: it takes {wanted}, not {value!r}") from None
 
 
 def _write(path: Path, order: Ints) -> None:

@@ -6,9 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any
 
 from common.acquisition import ACQUISITIONS
 from common.acquisition.aggregate import AGGREGATIONS
@@ -18,6 +16,7 @@ from common.errors import SettingError, UnknownNameError
 from common.loop.committee import CHECKPOINTS
 from common.ports import VIEWS
 from common.strategies import REGISTRY
+from common.strategies.options import option
 
 Named = Callable[[str], str]
 """Settings field -> what the person who set it calls it."""
@@ -103,7 +102,7 @@ def options_of(s: Settings, named: Named = variable) -> dict[str, Any]:
             )
         if not equals:
             raise SettingError(f"{named('strategy_options')} has {text!r}: {name}=VALUE is wanted")
-        found[name] = _value(f"option {name} of strategy {s.strategy!r}", get_type_hints(kind)[name], value)
+        found |= [option(s.strategy, text)]
         if name == "aggregation":
             _check_name("option aggregation", value, AGGREGATIONS)
     try:
@@ -115,14 +114,6 @@ def options_of(s: Settings, named: Named = variable) -> dict[str, Any]:
 
 def _options(strategy: str) -> list[str]:
     return sorted(f.name for f in fields(REGISTRY[strategy].options) if f.name not in ELSEWHERE)
-
-
-def _value(what: str, kind: Any, text: str) -> Any:
-    try:
-        return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(text)
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise SettingError(f"{what} is {text!r}: {why[0].lower()}{why[1:]}") from error
 
 
 def changed(base: Settings, own: Mapping[str, Any], assign: Sequence[str], unset: Sequence[str]) -> dict[str, Any]:

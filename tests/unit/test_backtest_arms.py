@@ -49,9 +49,9 @@ def test_a_wrong_name_lists_the_right_ones(text: str, wanted: str) -> None:
     ("text", "wanted"),
     [
         ("hybrid:speed=1", "'hybrid' has no option 'speed'; there are .*'typicality'"),
-        ("hybrid:flip=perhaps", "hybrid:flip is 'perhaps', but it takes true or false"),
-        ("hybrid:top=many", "hybrid:top is 'many', but it takes a whole number"),
-        ("hybrid:nms=", "hybrid:nms is '', but it takes a number"),
+        ("hybrid:flip=perhaps", "option flip of strategy 'hybrid' is 'perhaps', but it takes true or false"),
+        ("hybrid:top=many", "option top of strategy 'hybrid' is 'many', but it takes a whole number"),
+        ("hybrid:nms=", "option nms of strategy 'hybrid' is '', but it takes a number"),
         ("hybrid:regime=hot", "regime is 'hot'"),
         ("additive:alpha=-1", "alpha and beta must be 0 or more"),
         ("hybrid,hybrid", "two arms called 'hybrid'"),
@@ -72,3 +72,7 @@ def test_no_repeat_is_no_baseline() -> None:
 def test_a_strategy_that_needs_another_view_is_fine_where_there_is_one() -> None:
     arms = parse("top_utility:acquisition=consistency,v=top_utility:acquisition=vote_entropy", views=("flip",))
     assert len(arms) == 3
+
+
+def test_an_option_that_may_be_left_out_is_a_number_when_it_is_given() -> None:
+    assert parse("stream:level=.3")[1].options == {"level": 0.3}

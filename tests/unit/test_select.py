@@ -207,7 +207,7 @@ def test_labels_and_utilities_that_do_not_fit_are_refused(tmp_path, x, option, a
         (["--strategy", "hybird"], "no strategy 'hybird'; there are ['additive', 'core_set'"),
         (["--strategy", "top_utility"], "give --utility"),
         (["--option", "colour=1"], "strategy 'core_set' has no option 'colour'; there are ['greedy_limit']"),
-        (["--option", "greedy_limit=many"], "takes a whole number, not 'many'"),
+        (["--option", "greedy_limit=many"], "is 'many', but it takes a whole number"),
         (["--option", "greedy_limit=-1"], "greedy_limit is -1"),
         (["--utility", "nowhere.npy"], "there is no such file"),
         (["--embeddings", "nowhere.npy"], "there is no such file"),

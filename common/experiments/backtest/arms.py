@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 from common.domain import Instances, Prediction
 from common.errors import HardfirstError, SettingError, UnknownNameError
 from common.strategies import REGISTRY, Pool, query
+from common.strategies.options import option
 
 UNIFORM = "uniform"
 AA = "uniform (A/A)"
 """Uniform once more with another generator: its distance to uniform is noise."""
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True)
@@ -74,24 +74,11 @@ def _arm(text: str) -> Arm:
     label, _, name = head.rpartition("=")
     if name not in REGISTRY:
         raise UnknownNameError(f"--strategies: no strategy {name!r}; there are {sorted(REGISTRY)}")
-    types = {f.name: str(f.type) for f in fields(REGISTRY[name].options)}
-    options: dict[str, Any] = {}
-    for part in rest:
-        option, _, value = part.partition("=")
-        if option not in types:
-            raise SettingError(f"--strategies: strategy {name!r} has no option {option!r}; there are {sorted(types)}")
-        options[option] = _value(f"{name}:{option}", types[option], value)
-    return Arm(label or text, name, options)
-
-
-def _value(option: str, kind: str, text: str) -> Any:
     try:
-        if kind == "bool":
-            return _WORDS[text.lower()]
-        return {"int": int, "float": float}.get(kind, str)(text)
-    except (KeyError, ValueError):
-        wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
-        raise SettingError(f"--strategies: {option} is {text!r}, but it takes {wanted}") from None
+        options = dict(option(name, part) for part in rest)
+    except SettingError as error:
+        raise SettingError(f"--strategies: {error}") from error
+    return Arm(label or text, name, options)
 
 
 def try_out(arm: Arm, views: Sequence[str] = ()) -> None:
