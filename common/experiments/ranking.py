@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -16,12 +15,11 @@ from common.domain import ClassMapping, Ints, Prediction, ProjectSpec
 from common.errors import SettingError, UnknownNameError
 from common.experiments.scoring import Scored
 from common.loop.ordering import slice_hash
-from common.loop.project_settings import options_of
+from common.loop.project_settings import whole_options
 from common.loop.publishing import columns
-from common.policy import needed
 from common.ports import Model
 from common.sample.oracle import FolderOracle, class_names
-from common.strategies import REGISTRY, Pool, Selection, query
+from common.strategies import Pool, Selection, query
 from common.strategies.screening import directions
 
 
@@ -42,17 +40,6 @@ class Wish:
             raise SettingError(f"--budget is {self.budget}: at least 1 image is allowed")
         if not 0 <= self.slice_share < 1:
             raise SettingError(f"--random-slice is {self.slice_share:g}: at least 0 and below 1 is allowed")
-
-
-def strategy_options(settings: Settings, labels: int) -> dict[str, Any]:
-    """The options of the settings' strategy, for so many labels. Raises SettingError."""
-    known = REGISTRY[settings.strategy].options.__dataclass_fields__
-    options = options_of(settings)
-    if "acquisition" in known:
-        options["acquisition"] = settings.acquisition
-    if "min_new_labels" in known:
-        options["min_new_labels"] = needed(settings.min_new_labels, labels)
-    return options
 
 
 @dataclass(frozen=True)
@@ -211,7 +198,7 @@ def rank(
         knows=bool(classes.columns),
     )
     budget = len(pool) if wish.budget is None else wish.budget
-    options = strategy_options(settings, len(labelled))
+    options = whole_options(settings, len(labelled))
     chosen = query(settings.strategy, pool, budget, np.random.default_rng(settings.seed), **options)
     paths, problems = [f.path for f in scored.files], [f.problem for f in scored.files]
     return Ranking(pool, paths, problems, scored.predictions, chosen, _nearest(pool, chosen.order))

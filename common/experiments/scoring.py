@@ -12,7 +12,7 @@ from common.config import Settings
 from common.domain import Prediction
 from common.errors import UnreadableImageError
 from common.experiments.files import ImageFile, damage, read_image, stamp
-from common.loop.committee import CHECKPOINTS, Committee
+from common.loop.committee import CHECKPOINTS, Committee, fitting
 from common.loop.thumbnails import describe, plain_prediction
 from common.ports import VIEWS, Model, Models, chunks
 from common.store import Store
@@ -147,8 +147,7 @@ def _committee(settings: Settings, models: Models, model: Model) -> Committee:
     """What the setting asks for: a folder has no former checkpoints, and a cold start nobody to ask."""
     names = settings.committee if model.usable else ()
     others = [models.base(name) for name in dict.fromkeys(names) if name not in (*VIEWS, CHECKPOINTS)]
-    fit = {m.sha256: m for m in others if m.usable and m.sha256 != model.sha256 and set(m.names) & set(model.names)}
-    return Committee(tuple(view for view in VIEWS if view in names), tuple(fit.values()))
+    return fitting(model, names, others)
 
 
 def _kept(file: ImageFile, answer: Prediction | str) -> Prediction:

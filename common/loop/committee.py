@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def committee_of(tools: Tools, row: ProjectRow, model: Model) -> Committee:
             members += _former(tools, row, model)
         elif name not in VIEWS:
             members.append(tools.models.base(name))
+    return fitting(model, names, members)
+
+
+def fitting(model: Model, names: Sequence[str], members: Sequence[Model]) -> Committee:
+    """The views among ``names``, and those of ``members`` that share a class with the model and are not the model."""
     known = set(model.names)
     fit = {m.sha256: m for m in members if m.usable and m.sha256 != model.sha256 and known & set(m.names)}
     return Committee(tuple(v for v in VIEWS if v in names), tuple(fit.values()))

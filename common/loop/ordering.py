@@ -20,12 +20,11 @@ from common.loop.publishing import NAME, columns
 from common.loop.reading import labels_at
 from common.loop.scoring import score_some
 from common.loop.tools import Tools
-from common.policy import needed
 from common.ports import Model
 from common.store.projects import ProjectRow
 from common.store.publications import Place
 from common.store.samples import SampleRow
-from common.strategies import REGISTRY, Pool, query
+from common.strategies import Pool, query
 
 FIRST_QUEUE_S = 120.0
 """A first queue that is not complete after this long is published from what has been scored; the rest follows."""
@@ -120,12 +119,9 @@ def order(tools: Tools, row: ProjectRow, scored: Scored) -> list[Place]:
 def strategy(tools: Tools, row: ProjectRow, labels: int) -> tuple[str, dict[str, Any]]:
     """(name, options) of the strategy that orders a project with so many labels."""
     s = tools.settings_of(row)
-    fields = REGISTRY[s.strategy].options.__dataclass_fields__
-    options = project_settings.options_of(s)
-    if "acquisition" in fields:
+    options = project_settings.whole_options(s, labels)
+    if "acquisition" in options:
         options["acquisition"] = _acquisition(tools, row)
-    if "min_new_labels" in fields:
-        options["min_new_labels"] = needed(s.min_new_labels, labels)
     if s.strategy == "stream" and row.arrivals.get("threshold"):
         options["level"] = row.arrivals["threshold"]["level"]
     return s.strategy, options

@@ -14,6 +14,7 @@ from common.acquisition.committee import EVIDENCE
 from common.config import PROJECT_FIELDS, Settings, for_project, merged_options, own_values, variable
 from common.errors import SettingError, UnknownNameError
 from common.loop.committee import CHECKPOINTS
+from common.policy import needed
 from common.ports import VIEWS
 from common.strategies import REGISTRY
 from common.strategies.options import option
@@ -110,6 +111,13 @@ def options_of(s: Settings, named: Named = variable) -> dict[str, Any]:
     except ValueError as error:
         raise SettingError(f"options of strategy {s.strategy!r}: {error}") from error
     return found
+
+
+def whole_options(s: Settings, labels: int) -> dict[str, Any]:
+    """``options_of`` and those of ``ELSEWHERE`` that the strategy has, with so many labels. Raises SettingError."""
+    elsewhere = {"acquisition": s.acquisition, "min_new_labels": needed(s.min_new_labels, labels)}
+    known = REGISTRY[s.strategy].options.__dataclass_fields__
+    return options_of(s) | {name: value for name, value in elsewhere.items() if name in known}
 
 
 def _options(strategy: str) -> list[str]:
