@@ -21,13 +21,6 @@ SETS = ("bccd", "cards", "plates")
 QUICK = 100
 """Images of a set, in the order of their names, with --quick."""
 SHOWN = 12
-LOOKED_AT = {
-    "cards": "looked at: IMG_2466/2467 and IMG_2471/2472 are the same shot twice, which the list lacks; "
-    "IMG_2692/2694 are two cards on one carpet, a false pair",
-    "plates": "looked at: each unlisted pair shows the same car in the same street seconds apart, most of them moved; "
-    "most missed pairs are dusk or night frames",
-}
-"""What a person saw in the pairs that differ from the lists."""
 
 Figures = tuple[int, float, float]
 """Pairs, precision, recall."""
@@ -79,11 +72,8 @@ def run(*, quick: bool) -> Report:
         for name in SETS:
             tell(f"near-duplicates of {name}")
             answers.append(measure(inputs.data_set(name), QUICK if quick else None))
-    report.numbers = {a.name: {**asdict(a), "looked_at": LOOKED_AT.get(a.name, "")} for a in answers}
+    report.numbers = {a.name: asdict(a) for a in answers}
     report.show(_table(answers), _pairs(answers))
-    if not quick:
-        for name, note in LOOKED_AT.items():
-            tell(f"{name}: {note}")
     return report
 
 
