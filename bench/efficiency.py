@@ -35,7 +35,7 @@ class Experiment:
 
     pools: tuple[str, ...]
     arms: tuple[str, ...]
-    budgets: tuple[int, ...] = (8, 16, 32, 64)
+    budgets: tuple[int, ...] = (8, 16, 32, 64, 96, 144)
     imgsz: int = 160
     updates: int = 360
     freeze: int = 10

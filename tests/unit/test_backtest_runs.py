@@ -105,6 +105,14 @@ def test_the_same_settings_go_on_and_others_are_refused(world: Path, played: lis
     assert "another --model" in ask(world).output
 
 
+def test_greater_budgets_may_be_added_and_the_first_ones_stay(world: Path, played: list[Run]) -> None:
+    ask(world)
+    assert ask(world, "--budgets", "2,4,8,12").exit_code == 0
+    assert json.loads((world / "out/settings.json").read_text())["recipe"]["budgets"] == [2, 4, 8, 12]
+    for other in ("2,4,8", "2,6,8,12", "4,8,12"):
+        assert "holds results with another --budgets" in ask(world, "--budgets", other).output.replace("\n", " ")
+
+
 def test_other_images_under_the_same_name_are_refused(world: Path, played: list[Run]) -> None:
     ask(world)
     (world / "dots/labels/3.txt").write_text("0 .5 .5 .3 .3\n")

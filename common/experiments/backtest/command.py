@@ -46,7 +46,7 @@ def backtest(out: Path, *, only_report: bool, **given: Any) -> None:
     """Replay active learning on a labelled set: what would we have saved?
 
     Every round of a unit is on the disk when it ends: the same command goes on where it was stopped; new strategies,
-    seeds and data sets may be added.
+    seeds, data sets and greater budgets may be added.
 
     Example: hardfirst backtest --data cards/data.yaml --strategies additive,hybrid --model yolo11n.pt --out runs/cards
     """

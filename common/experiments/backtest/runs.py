@@ -74,6 +74,8 @@ def _settle(run: Run) -> None:
     known = files.read_json(path) or {"recipe": mine, "data": {}}
     for name, value in mine.items():
         was = known["recipe"].get(name, [])  # a setting that is younger than the folder
+        if name == "budgets" and value[: len(was)] == was:
+            continue  # longer curves: every round that was played is the beginning of one
         if was != value and name != "model":
             option = name.replace("_sha256", "").replace("_", "-")
             raise SettingError(
@@ -83,7 +85,8 @@ def _settle(run: Run) -> None:
         if known["data"].get(name, digest) != digest:
             raise SettingError(f"{run.out} holds results of another data set called {name!r}: choose another --out")
     arms = list(dict.fromkeys([*known.get("arms", []), *(arm.label for arm in run.arms)]))
-    files.write_json(path, known | {"data": known["data"] | run.digests, "arms": arms})
+    recipe = known["recipe"] | {"budgets": mine["budgets"]}
+    files.write_json(path, known | {"recipe": recipe, "data": known["data"] | run.digests, "arms": arms})
     files.write_text(run.out / ".gitignore", f"{CACHE}/\n{WORK}/\n")
 
 
