@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     """Folder in which a label config may name a ``model_path``; default HOME/models."""
     device: str = "auto"
     """'auto' (CUDA, MPS, CPU in this order), 'cpu', 'mps', '0', '0,1'."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What scores on a CPU: 'torch', 'openvino', or 'auto' (OpenVINO where it is equal within 1e-3 and faster)."""
     imgsz: int = Field(default=640, ge=32, le=4096, multiple_of=32)
     """Pixels of the long side for scoring and training."""
     reduced_decode: bool = True

@@ -68,6 +68,11 @@ class Boxes:
             self._head.max_det = max(max_boxes, 300)
             self._select, self._head.get_topk_index = self._head.get_topk_index, self._selected
 
+    @property
+    def end_to_end(self) -> bool:
+        """Whether the head selects its boxes itself."""
+        return self._end_to_end
+
     def fit(self, imgsz: int) -> Fit:
         """How images come to the network's size."""
         return Letterbox(imgsz, max(32, *self.strides))

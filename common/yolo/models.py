@@ -85,6 +85,8 @@ class YoloModels:
             reduced_decode=self._settings.reduced_decode,
             views=views,
             members=others,
+            engine=self._settings.engine,
+            converted=self._settings.folder / "openvino",
         )
 
 

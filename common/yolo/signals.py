@@ -173,6 +173,7 @@ class Pyramid:
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self.maps: dict[int, Tensor] = {}
+        self.levels = len(layers)
         for i, layer in enumerate(layers):
             layer.register_forward_hook(lambda _m, _a, out, i=i: self.maps.__setitem__(i, out))
 

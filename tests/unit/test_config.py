@@ -6,6 +6,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -42,7 +43,9 @@ def test_the_environment_wins_over_the_file(clean: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("field", list(Settings.model_fields))
 def test_every_setting_is_read_from_the_variable_we_name(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     default = Settings.model_fields[field].default
-    value = {bool: "0" if default is True else "1", int: "320", float: "0.25"}.get(type(default), "other")
+    allowed = get_args(Settings.model_fields[field].annotation) if isinstance(default, str) else ()
+    other = next((value for value in allowed if value != default), "other")
+    value = {bool: "0" if default is True else "1", int: "320", float: "0.25"}.get(type(default), other)
     monkeypatch.setenv(config.variable(field), value)
     assert getattr(config.load(), field) != default
 
@@ -60,6 +63,7 @@ def test_official_names_have_no_prefix() -> None:
     ("name", "value"),
     [
         *[("HARDFIRST_PORT", v) for v in ("0", "65536", "x", "")],
+        ("HARDFIRST_ENGINE", "onnx"),
         *[("HARDFIRST_IMGSZ", v) for v in ("31", "33", "5000")],
         *[("MODEL_SCORE_THRESHOLD", v) for v in ("-0.1", "1.1", "high")],
         *[("HARDFIRST_TRUST_CONVERTED", v) for v in ("maybe", "2")],
