@@ -146,8 +146,9 @@ def _prediction(rng: np.random.Generator) -> Prediction:
     boxes = np.concatenate([corner, corner + rng.uniform(20, SIDE / 2, (BOXES, 2))], axis=1).astype(np.float32)
     scores = np.full((BOXES, len(NAMES)), 0.01, np.float32)
     scores[np.arange(BOXES), rng.integers(0, len(NAMES), BOXES)] = rng.uniform(0.6, 1, BOXES)
-    spread = np.zeros(BOXES, np.float32)
-    return Prediction(Instances(boxes, scores), rng.normal(size=512).astype(np.float32), 0.0, 0.1, spread, SIDE, SIDE)
+    spread, each = np.zeros(BOXES, np.float32), np.zeros(len(NAMES), np.float32)
+    embedding = rng.normal(size=512).astype(np.float32)
+    return Prediction(Instances(boxes, scores), embedding, each, each + 0.1, spread, SIDE, SIDE)
 
 
 def _publish(

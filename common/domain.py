@@ -67,9 +67,11 @@ class Prediction:
     Attributes:
         instances: Every box from confidence .05 up (``SCORE_FLOOR``), best first.
         embedding: Shape (D,), raw pooled features; finite.
-        doubt: Best class score below the floor that overlaps no kept box, in [0, .05]; 0 when there is none.
-        model_change: Expected gradient length of the last class layer, 0 or more.
-        disagreement: Shape (n,), variance of the class score over dropout heads, 0 or more; one per kept box.
+        doubt: Shape (C,), in [0, .05]: per class its best score where no class lies above the floor and no kept box
+            overlaps; 0 when there is none.
+        model_change: Shape (C,), 0 or more: expected gradient length of each class's row of the last class layer; the
+            length over several classes is the root of the sum of their squares.
+        disagreement: Shape (n,), variance over dropout heads of the score of each kept box's best class, 0 or more.
         width: Pixels of the upright image.
         height: Pixels of the upright image.
         flip_iou: Shape (n,), in [0, 1], overlap with the same object in the mirrored image, 0 when it is lost there;
@@ -81,8 +83,8 @@ class Prediction:
 
     instances: Instances
     embedding: Floats
-    doubt: float
-    model_change: float
+    doubt: Floats
+    model_change: Floats
     disagreement: Floats
     width: int
     height: int
@@ -93,12 +95,23 @@ class Prediction:
     def __post_init__(self) -> None:
         n, classes = self.instances.scores.shape
         _check_shape("embedding", self.embedding, (None,))
+        _check_shape("doubt", self.doubt, (classes,))
+        _check_shape("model_change", self.model_change, (classes,))
         _check_shape("disagreement", self.disagreement, (n,))
         if (self.flip_iou is None) != (self.flip_scores is None):
             raise ValueError("flip_iou and flip_scores come together")
         for name, shape in (("flip_iou", (n,)), ("flip_scores", (n, classes)), ("committee", (None, n, classes))):
             if getattr(self, name) is not None:
                 _check_shape(name, getattr(self, name), shape)
+
+
+def over_all_classes(doubt: float, model_change: float, classes: int) -> tuple[Floats, Floats]:
+    """``Prediction.doubt`` and ``model_change``, each of shape (C,), where one number over all classes is known.
+
+    The doubt may be of any class; the length is shared out evenly, so that the one over all classes stays.
+    """
+    each = model_change / max(1, classes) ** 0.5
+    return np.full(classes, doubt, np.float32), np.full(classes, each, np.float32)
 
 
 SCORE_FLOOR = 0.05

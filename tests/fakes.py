@@ -228,7 +228,8 @@ class FakeDetector:
         scores[0, 0] = pixels.mean()
         instances = Instances(np.array([[0, 0, width / 2, height / 2]], np.float32), scores)
         embedding = pixels.mean(axis=(0, 1)) + 0.01
-        said = Prediction(instances, embedding.astype(np.float32), 0.0, 0.1, np.zeros(1, np.float32), width, height)
+        each, spread = np.zeros(len(self.classes), np.float32), np.zeros(1, np.float32)
+        said = Prediction(instances, embedding.astype(np.float32), each, each + 0.1, spread, width, height)
         if "flip" in self.views:
             said = replace(said, flip_iou=scores[:, 0], flip_scores=scores**2)
         members = len(self.views) + self.members

@@ -122,8 +122,8 @@ def image_utility(
 
 
 def aggregation_options(name: str) -> dict[str, Any]:
-    """What can be set of an aggregation, with defaults."""
-    parameters = inspect.signature(AGGREGATIONS[name]).parameters.values()
+    """What can be set of an aggregation, with defaults. Raises UnknownNameError when there is no such aggregation."""
+    parameters = inspect.signature(_named("aggregation", name, AGGREGATIONS)).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 

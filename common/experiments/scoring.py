@@ -147,7 +147,7 @@ def _committee(settings: Settings, models: Models, model: Model) -> Committee:
     """What the setting asks for: a folder has no former checkpoints, and a cold start nobody to ask."""
     names = settings.committee if model.usable else ()
     others = [models.base(name) for name in dict.fromkeys(names) if name not in (*VIEWS, CHECKPOINTS)]
-    return fitting(model, names, others)
+    return fitting(model, names, others, full=not settings.reduced_decode)
 
 
 def _kept(file: ImageFile, answer: Prediction | str) -> Prediction:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.domain import Ints
-from common.loop.ordering import Scored, gather, generator, make_pool, outward, strategy
+from common.loop.ordering import Scored, duplicate_groups, gather, generator, make_pool, outward, strategy
 from common.loop.reading import labels_at
 from common.loop.scoring import score_some
 from common.loop.tools import Tools
@@ -104,7 +104,7 @@ def _seat(tools: Tools, row: ProjectRow, publication: PublicationRow, model: Mod
     arrivals, notes = _settled(row), dict[int, dict[str, Any]]()
     passed = None
     if hall.name == "stream":
-        arrivals["threshold"], notes = _decided(row, hall, f"{model.sha256[:8]}/{hall.options.acquisition}")
+        arrivals["threshold"], notes = _decided(row, hall, f"{model.sha256[:8]}/{hall.options.scale}")
         passed = np.array([i in notes and notes[i]["queued"] for i in range(len(hall.pool))], bool)
     seats = seating.seats(hall.pool, hall.queue, hall.new, hall.utility, behind=hall.behind, passed=passed)
     found = seating.between(hall.queue.place, seats)
@@ -120,16 +120,16 @@ def _seat(tools: Tools, row: ProjectRow, publication: PublicationRow, model: Mod
 
 def _hall(tools: Tools, row: ProjectRow, publication: PublicationRow, model: Model, waiting: list[SampleRow]) -> _Hall:
     scored = gather(tools, row, model, tools.store.samples.all(row.key))
-    pool = make_pool(tools, row, scored)
+    index = {s.external: i for i, s in enumerate(scored.samples)}
+    new = np.array([index[s.external] for s in waiting], np.int64)
+    pool = make_pool(tools, row, scored, duplicate_groups(tools, row, scored.samples, new))
     name, values = strategy(tools, row, len(scored.labels))
     chosen = REGISTRY[name]
     if "greedy_limit" in chosen.options.__dataclass_fields__:
         values["greedy_limit"] = 1  # the utilities are wanted, not the order
     options = chosen.options(**values)
     draft = chosen.select(pool, len(pool), generator(tools, row), options)
-    index = {s.external: i for i, s in enumerate(scored.samples)}
     queue = _queue(tools.store.publications.places(publication.id), index, pool)
-    new = np.array([index[s.external] for s in waiting], np.int64)
     parts = draft.parts(new)
     behind = np.array([p.get("outlier", False) for p in parts], bool)
     if getattr(options, "deduplicate", True):  # one without a switch would queue look-alikes nobody needs

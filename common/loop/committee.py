@@ -25,15 +25,17 @@ class Committee:
     Attributes:
         views: Out of ``common.ports.VIEWS``.
         members: Other checkpoints.
+        full: Whether photographs are decoded at their full size (``reduced_decode`` is off), which moves boxes.
     """
 
     views: tuple[str, ...] = ()
     members: tuple[Model, ...] = ()
+    full: bool = False
 
     @property
     def looks(self) -> str:
         """The name of this in the store, at most 64 characters, '' = the one pass: other members, other name."""
-        parts = list(self.views)
+        parts = ["full"] * self.full + list(self.views)
         if self.members:
             every = "".join(m.sha256 for m in self.members)
             parts.append(f"members-{hashlib.blake2b(every.encode(), digest_size=8).hexdigest()}")
@@ -49,21 +51,25 @@ def committee_of(tools: Tools, row: ProjectRow, model: Model) -> Committee:
     Raises:
         ModelError: Weights that are named but missing, unsafe or broken.
     """
-    names = tools.settings_of(row).committee if model.usable else ()
+    settings = tools.settings_of(row)
+    names = settings.committee if model.usable else ()
     members: list[Model] = []
     for name in dict.fromkeys(names):
         if name == CHECKPOINTS:
             members += _former(tools, row, model)
         elif name not in VIEWS:
             members.append(tools.models.base(name))
-    return fitting(model, names, members)
+    return fitting(model, names, members, full=not settings.reduced_decode)
 
 
-def fitting(model: Model, names: Sequence[str], members: Sequence[Model]) -> Committee:
-    """The views among ``names``, and those of ``members`` that share a class with the model and are not the model."""
+def fitting(model: Model, names: Sequence[str], members: Sequence[Model], *, full: bool = False) -> Committee:
+    """The views among ``names``, and those of ``members`` that share a class with the model and are not the model.
+
+    A model that is not usable sees a thumbnail, however the photograph is decoded.
+    """
     known = set(model.names)
     fit = {m.sha256: m for m in members if m.usable and m.sha256 != model.sha256 and known & set(m.names)}
-    return Committee(tuple(v for v in VIEWS if v in names), tuple(fit.values()))
+    return Committee(tuple(v for v in VIEWS if v in names), tuple(fit.values()), full and model.usable)
 
 
 def _former(tools: Tools, row: ProjectRow, model: Model) -> list[Model]:
@@ -79,7 +85,7 @@ def evidence_missing(acquisition: str, committee: Committee) -> str:
     or a model at all. A committee of one, the model itself, has nobody to disagree with.
     """
     wanted = EVIDENCE.get(acquisition)
-    if wanted == "committee" and not committee.looks:
+    if wanted == "committee" and not (committee.views or committee.members):
         return f"{acquisition} needs a committee, and no other member is there yet"
     if wanted == "flip" and "flip" not in committee.views:
         return f"{acquisition} needs the mirrored image, which nobody looked at"

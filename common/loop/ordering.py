@@ -7,15 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from common.domain import Label, Prediction
+from common.domain import Ints, Label, Prediction
 from common.loop import project_settings
 from common.loop.committee import committee_of, evidence_missing
-from common.loop.lookalikes import near_duplicates
 from common.loop.publishing import NAME, columns
 from common.loop.reading import labels_at
 from common.loop.scoring import score_some
@@ -98,7 +97,7 @@ def gather(tools: Tools, row: ProjectRow, model: Model, samples: list[SampleRow]
 
 def order(tools: Tools, row: ProjectRow, scored: Scored) -> list[Place]:
     """Every open sample of the project, most informative first."""
-    pool = make_pool(tools, row, scored)
+    pool = make_pool(tools, row, scored, duplicate_groups(tools, row, scored.samples))
     name, options = strategy(tools, row, len(scored.labels))
     selection = query(name, pool, len(pool), generator(tools, row), **options)
     total = len(selection.order)
@@ -148,8 +147,8 @@ def outward(part: dict[str, Any], samples: list[SampleRow]) -> dict[str, Any]:
     return {**part, "nearest_labelled": samples[nearest].external} if isinstance(nearest, int) else part
 
 
-def make_pool(tools: Tools, row: ProjectRow, scored: Scored) -> Pool:
-    """The project as arrays."""
+def make_pool(tools: Tools, row: ProjectRow, scored: Scored, group: Ints) -> Pool:
+    """The project as arrays; ``group`` from ``duplicate_groups``."""
     names = row.spec.names
     mapped = columns(row.spec, scored.model.names)
     answered = np.array([s.answers > 0 or s.external in scored.labels for s in scored.samples], bool)
@@ -160,7 +159,7 @@ def make_pool(tools: Tools, row: ProjectRow, scored: Scored) -> Pool:
         len(names),
         labelled=answered,
         label_counts=np.array([counts[n] for n in names], np.int64),
-        group=duplicate_groups(tools, scored.samples),
+        group=group,
         class_names=names,
         slice_hash=np.array([slice_hash(row.key, s.external) for s in scored.samples]),
         knows=bool(mapped),
@@ -174,8 +173,13 @@ def slice_hash(key: str, sample: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def duplicate_groups(tools: Tools, samples: list[SampleRow]) -> NDArray[np.int64]:
-    """Shape (n,): near-duplicate group of each sample, -1 = none."""
+def duplicate_groups(tools: Tools, row: ProjectRow, samples: list[SampleRow], new: Ints | None = None) -> Ints:
+    """Shape (n,): near-duplicate group of each sample, -1 = none; anew, or kept and joined by the samples ``new``."""
     known = tools.store.predictions.descriptors([s.sha256 for s in samples if s.sha256])
     bodies = [known.get(s.sha256 or "") for s in samples]
-    return near_duplicates(bodies, lambda i: tools.media.path(samples[i].sha256 or ""))
+    kept = tools.lookalikes(row.key)
+
+    def path(i: int) -> Path | None:
+        return tools.media.path(samples[i].sha256 or "")
+
+    return kept.whole(bodies, path) if new is None else kept.grown(bodies, path, new)

@@ -39,4 +39,5 @@ def plain_prediction(path: Path) -> Prediction | str:
     thumbnail = descriptor(image).thumbnails[0].astype(np.float32) / 255
     nothing = Instances(np.zeros((0, 4), np.float32), np.zeros((0, 0), np.float32))
     height, width = image.shape[:2]
-    return Prediction(nothing, thumbnail, 0.0, 0.0, np.zeros(0, np.float32), width, height)
+    none = np.zeros(0, np.float32)
+    return Prediction(nothing, thumbnail, none, none, none, width, height)

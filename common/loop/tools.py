@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.config import Settings, for_project
 from common.domain import Label
+from common.loop.lookalikes import Lookalikes
 from common.media import MediaLibrary
 from common.ports import Model, Models, Platform, Trainer
 from common.store import Store
@@ -35,12 +36,19 @@ class Tools:
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """What each project's next publication took so far, by kind of work; a restart begins at zero."""
     _keeper: tuple[str, Keeper] | None = None
+    _lookalikes: tuple[str, Lookalikes] | None = None
 
     def keeper(self, key: str) -> Keeper:
         """Holds the features of the project ordered last: of its labels only those that are new have to be met."""
         if self._keeper is None or self._keeper[0] != key:
             self._keeper = (key, Keeper())
         return self._keeper[1]
+
+    def lookalikes(self, key: str) -> Lookalikes:
+        """Remembers the near-duplicate groups of the project ordered last: newcomers alone are compared with all."""
+        if self._lookalikes is None or self._lookalikes[0] != key:
+            self._lookalikes = (key, Lookalikes())
+        return self._lookalikes[1]
 
     def settings_of(self, row: ProjectRow) -> Settings:
         """The settings a project works with: the service's, its own values in their place. Raises SettingError."""

@@ -11,27 +11,31 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from common.domain import Floats, Instances, Prediction
+from common.domain import Floats, Instances, Prediction, over_all_classes
 from common.ports import chunks
 from common.store.engine import transaction, upsert
 from common.store.schema import descriptor, prediction
 
 _GEOMETRIES = ("", "rotated", "polygons", "keypoints")
+_LAYOUT = 2
+"""First number of what is packed. The first layout had one doubt over all classes there, which is under 1."""
 
 
 def pack(p: Prediction) -> bytes:
-    """A prediction as bytes; scores, embedding and flip overlap keep 11 bits of mantissa, the rest all.
+    """A prediction as bytes; scores, doubt, embedding and flip overlap keep 11 bits of mantissa, the rest all.
 
     Plain arrays, one after the other: numpy's own file format would make reading a large pool ten times slower. What
     only some predictions have (a second look, a committee, a geometry) stands behind them, compressed.
     """
-    head = (p.doubt, p.model_change, p.width, p.height, *p.instances.scores.shape, len(p.embedding))
+    head = (_LAYOUT, p.width, p.height, *p.instances.scores.shape, len(p.embedding))
     arrays = (
         np.array(head, "<f8"),
         p.instances.boxes.astype("<f4"),
         p.instances.scores.astype("<f2"),
         p.disagreement.astype("<f4"),
         p.embedding.astype("<f2"),
+        p.doubt.astype("<f2"),
+        p.model_change.astype("<f4"),
     )
     return b"".join(array.tobytes() for array in arrays) + _pack_rest(p)
 
@@ -77,13 +81,22 @@ class _Reader:
 
 
 def unpack(body: bytes, *, whole: bool = True) -> Prediction:
-    """The inverse of ``pack``; without ``whole`` only what every prediction has, which is faster."""
+    """The inverse of ``pack``; without ``whole`` only what every prediction has, which is faster.
+
+    Of the first layout, too: its doubt and length over all classes are shared out.
+    """
     reader = _Reader(body)
-    doubt, change, width, height, *lengths = reader.take("<f8", 7).tolist()
-    n, classes, depth = (int(length) for length in lengths)
+    first, *head = reader.take("<f8", 6).tolist()
+    if first != _LAYOUT:
+        head += reader.take("<f8", 1).tolist()
+    width, height, n, classes, depth = (int(number) for number in head[-5:])
     boxes, scores = reader.floats("<f4", n, 4), reader.floats("<f2", n, classes)
     disagreement, embedding = reader.floats("<f4", n), reader.floats("<f2", depth)
-    plain = (embedding, doubt, change, disagreement, int(width), int(height))
+    if first == _LAYOUT:
+        signals = reader.floats("<f2", classes), reader.floats("<f4", classes)
+    else:
+        signals = over_all_classes(first, head[0], classes)
+    plain = (embedding, *signals, disagreement, width, height)
     if not whole or reader.at == len(body):
         return Prediction(Instances(boxes, scores), *plain)
     rest = _Reader(zlib.decompress(body[reader.at :]))
@@ -104,7 +117,7 @@ def _read_geometry(rest: _Reader, geometry: int, n: int, points: int) -> Any:
 class Predictions:
     """Keyed by (checkpoint sha256, image sha256, imgsz, looks).
 
-    ``looks`` names what the prediction carries beyond the one pass, '' = nothing; see ``common.loop.committee``.
+    ``looks`` names what was asked for beyond the one pass, '' = nothing; see ``common.loop.committee``.
     """
 
     def __init__(self, engine: sa.Engine) -> None:

@@ -163,7 +163,7 @@ prediction = sa.Table(
     sa.Column("model", sa.String(64), primary_key=True),
     sa.Column("image", sa.String(64), primary_key=True),
     sa.Column("imgsz", sa.Integer, primary_key=True),
-    sa.Column("looks", sa.String(64), primary_key=True, default=""),  # committee it carries, '' = the one pass
+    sa.Column("looks", sa.String(64), primary_key=True, default=""),  # see Committee.looks, '' = the one pass
     sa.Column("body", Blob, nullable=False),
 )
 

@@ -5,40 +5,38 @@ Diversity is the distance to the own k-means centroid; both terms are min-max sc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.domain import Floats, Ints
-from common.strategies.image_value import min_max, plain_utility
+from common.strategies.image_value import Aggregated, min_max, plain_utility
 from common.strategies.plain import Screening, sorted_draft
 from common.strategies.pool import Draft, Pool, Values
+from common.strategies.ranges import require_whole
 from common.strategies.screening import directions
 
 
 @dataclass(frozen=True)
-class Options(Screening):
+class Options(Screening, Aggregated):
     """Weights and clusters.
 
     Attributes:
         alpha: Weight of the utility.
         beta: Weight of the distance to the own centroid.
         clusters: Of MiniBatchKMeans; fewer where there are fewer images.
-        acquisition: A name of ``ACQUISITIONS``.
-        aggregation: A name of ``AGGREGATIONS``.
     """
 
     alpha: float = 0.7
     beta: float = 0.3
     clusters: int = 50
-    acquisition: str = "entropy"
-    aggregation: str = "max"
 
     def __post_init__(self) -> None:
-        if self.alpha < 0 or self.beta < 0 or self.alpha + self.beta <= 0:
+        super().__post_init__()
+        if not (self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < math.inf):
             raise ValueError(f"alpha and beta must be 0 or more and not both 0, got {self.alpha} and {self.beta}")
-        if self.clusters < 1:
-            raise ValueError(f"clusters must be at least 1, got {self.clusters}")
+        require_whole(1, clusters=self.clusters)
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
@@ -46,7 +44,7 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     del budget
     rows = pool.candidates
     score = np.zeros(len(pool))
-    utility = plain_utility(pool, options.acquisition, options.aggregation)
+    utility = plain_utility(pool, options)
     score[rows] = options.alpha * min_max(utility[rows])
     score[rows] += options.beta * min_max(centroid_distance(pool, rows, options.clusters, rng))
     score /= options.alpha + options.beta

@@ -12,6 +12,7 @@ from common.strategies.farthest_first import farthest_first
 from common.strategies.plain import by_score
 from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
+from common.strategies.ranges import require_whole
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Options:
     greedy_limit: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.greedy_limit < 0:
-            raise ValueError(f"greedy_limit is {self.greedy_limit}: 0 (the whole budget) or more is allowed")
+        require_whole(0, greedy_limit=self.greedy_limit)
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:

@@ -147,38 +147,49 @@ def calibrate(
     return min(own, float(np.percentile(distances(pool.take(one), pool.take(other)), 1)))
 
 
-def groups(descriptors: Descriptors, threshold: float, reach: float = 2.0) -> Ints:
+def groups(descriptors: Descriptors, threshold: float, reach: float = 2.0, known: Ints | None = None) -> Ints:
     """Near-duplicate groups: connected images, none farther than ``reach`` thresholds from the group's first member.
 
     Images are taken in order: each joins the group of the nearest earlier image within the threshold whose first
     member is within reach, else it may start a group. So no chain of small steps joins unlike images, and images that
-    arrive later leave the groups of the earlier ones as they are. Of all earlier images the 16 with the nearest hash
-    are looked at.
+    arrive later leave the groups of the earlier ones as they are: with ``known`` only they are compared with all, and
+    the answer is that for all images anew. Of all earlier images the 16 with the nearest hash are looked at.
 
     Args:
         descriptors: n images.
         threshold: From ``calibrate``, 0 or more.
         reach: At least 1.
+        known: Shape (k,), k <= n: what was answered, with this threshold and reach, for the first k images.
 
     Returns:
         Shape (n,): index of the group's first member, -1 for an image that is alone.
     """
-    n = len(descriptors)
+    n, old = len(descriptors), 0 if known is None else len(known)
     leader = np.arange(n, dtype=np.int64)
+    if known is not None:
+        leader[:old] = np.where(known >= 0, known, leader[:old])
     signs = _signs(descriptors.hashes)
+    begin = old - old % _BLOCK  # blocks where they would be without ``known``: what is looked at must be the same
     active = np.zeros(n, bool)
-    known: set[tuple[int, int]] = set()
-    for start in range(0, n, _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, n))
-        columns = np.concatenate([np.flatnonzero(active[:start]), rows])
-        mine, theirs = _near_pairs(descriptors, signs, rows, columns, threshold)
+    met: set[tuple[int, int]] = set()
+    _activate(active, met, leader, descriptors.hashes, np.arange(begin))
+    for start in range(begin, n if n > old else begin, _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, n))
+        columns = np.concatenate([np.flatnonzero(active[:start]), block])
+        mine, theirs = _near_pairs(descriptors, signs, block[block >= old], columns, threshold)
         _join(descriptors, leader, mine, theirs, reach * threshold)
-        for row in rows.tolist():
-            key = (int(leader[row]), int(descriptors.hashes[row]))
-            active[row] = key not in known
-            known.add(key)
+        _activate(active, met, leader, descriptors.hashes, block)
     size = np.bincount(leader, minlength=n)
     return np.where(size[leader] > 1, leader, -1)
+
+
+def _activate(
+    active: NDArray[np.bool_], met: set[tuple[int, int]], leader: Ints, hashes: NDArray[np.uint64], rows: Ints
+) -> None:
+    """Mark the first row of each hash in each group: the others have nothing to add."""
+    for row, pair in zip(rows.tolist(), zip(leader[rows].tolist(), hashes[rows].tolist(), strict=True), strict=True):
+        active[row] = pair not in met
+        met.add(pair)
 
 
 def _near_pairs(

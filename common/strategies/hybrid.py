@@ -18,6 +18,7 @@ from common.strategies.image_value import Terms, amounts, image_value, presence,
 from common.strategies.plain import by_score
 from common.strategies.points import Memory, Points
 from common.strategies.pool import Draft, Pool, Values
+from common.strategies.ranges import require_number, require_whole
 from common.strategies.reasons import Chosen, parts
 from common.strategies.schedule import places
 from common.strategies.screening import Screened, screen
@@ -54,7 +55,7 @@ class Options:
         min_new_labels: B = max(this, 10 % of the labelled set).
         greedy_limit: Places ordered greedily, 0 = as many as the budget asks for; the rest follows by A (by T while
             cold).
-        references: Step 5 and T: at most so many random rows are compared with.
+        references: Step 5 and T: at most so many random rows are compared with, at least 2.
         explain: So many places get the distance to the nearest labelled image in their parts.
     """
 
@@ -87,9 +88,15 @@ class Options:
         if self.regime not in ("auto", *EXPONENTS):
             raise ValueError(f"regime is {self.regime!r}: one of {['auto', *EXPONENTS]} is allowed")
         if self.min_new_labels < 1 or self.spread < 1 or self.cold_spread < 1:
-            raise ValueError("min_new_labels, spread and cold_spread must be at least 1")
-        if self.greedy_limit < 0 or self.explain < 0:
-            raise ValueError("greedy_limit and explain must be 0 or more")
+            raise ValueError(
+                "min_new_labels, spread and cold_spread must be at least 1, "
+                f"got {self.min_new_labels}, {self.spread} and {self.cold_spread}"
+            )
+        require_whole(1, top=self.top)
+        require_whole(0, greedy_limit=self.greedy_limit, explain=self.explain)
+        require_whole(2, references=self.references)
+        require_number(0, 1, nms=self.nms, kappa=self.kappa)
+        require_number(0, empty_factor=self.empty_factor, low_until=self.low_until)
         if not 0 <= self.outlier_share < 1:
             raise ValueError(f"outlier_share is {self.outlier_share}: at least 0 and below 1 is allowed")
 

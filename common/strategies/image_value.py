@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.acquisition import PER_IMAGE, image_utility, instance_utility
+from common.acquisition import PER_IMAGE, aggregation_options, image_utility, instance_utility
 from common.acquisition.aggregate import doubt_entropy, top_m
 from common.acquisition.difficulty import class_weights
 from common.domain import Floats
 from common.strategies.pool import Pool, Values, quantiles
+from common.strategies.ranges import require_number, require_whole
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,39 @@ class Terms:
     doubt: bool = True
     empty_factor: float = 3.0
     kappa: float = 0.0
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """What the plain strategies can set about the utility of an image.
+
+    Attributes:
+        acquisition: A name of ``ACQUISITIONS``.
+        aggregation: A name of ``AGGREGATIONS``.
+        n_lowest: Of the aggregation 'mean_of_n_lowest': boxes that count, those of lowest confidence.
+        m: Of the aggregation 'top_m': boxes that count.
+        overlap: Of the aggregation 'top_m': boxes of one class with more overlap than this count once; 1 = every box.
+    """
+
+    acquisition: str = "entropy"
+    aggregation: str = "max"
+    n_lowest: int = 3
+    m: int = 10
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_whole(1, n_lowest=self.n_lowest, m=self.m)
+        require_number(0, 1, overlap=self.overlap)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What the aggregation takes of these. Raises UnknownNameError when there is no such aggregation."""
+        return {name: getattr(self, name) for name in aggregation_options(self.aggregation)}
+
+    @property
+    def scale(self) -> str:
+        """What utilities are measured by: they can be compared where this is the same."""
+        return " ".join([self.acquisition, self.aggregation, *(f"{k}={v:g}" for k, v in self.numbers.items())])
 
 
 def instances(pool: Pool, terms: Terms) -> Values:
@@ -90,14 +124,14 @@ def ranked(pool: Pool, value: Values) -> Values:
     return out
 
 
-def plain_utility(pool: Pool, acquisition: str, aggregation: str) -> Values:
-    """Utility by two names, or the one from elsewhere, in [0, 1]: shape (n,).
+def plain_utility(pool: Pool, how: Aggregated) -> Values:
+    """Utility by acquisition function and aggregation, or the one from elsewhere, in [0, 1]: shape (n,).
 
     Sums are divided by their greatest value; utilities from elsewhere are min-max scaled.
     """
     if pool.utility is not None:
         return min_max(pool.utility)
-    value = image_utility(pool.detections, acquisition, aggregation)
+    value = image_utility(pool.detections, how.acquisition, how.aggregation, **how.numbers)
     return value / max(1.0, float(value.max(initial=0)))
 
 

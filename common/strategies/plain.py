@@ -40,7 +40,14 @@ def sorted_draft(
     """
     free, late, odd = screened_rows(pool, score, screening, rng)
     order = np.concatenate([by_score(rows, score) for rows in (free, late, odd)])
-    return Draft(order, utility, lambda rows: scored_parts(pool, rows, utility, what))
+
+    def parts(rows: Ints) -> list[dict[str, Any]]:
+        told = scored_parts(pool, rows, utility, what)
+        if not screening.guard:
+            return told
+        return [part | {"outlier": out} for part, out in zip(told, np.isin(rows, odd).tolist(), strict=True)]
+
+    return Draft(order, utility, parts)
 
 
 def screened_rows(pool: Pool, score: Values, screening: Screening, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:

@@ -242,7 +242,7 @@ def quantiles(values: NDArray[Any]) -> Values:
 
 def _sound(p: Prediction) -> bool:
     """Whether everything but the embedding is a number."""
-    arrays = (p.instances.scores, p.instances.boxes, p.disagreement, np.array([p.doubt, p.model_change]))
+    arrays = (p.instances.scores, p.instances.boxes, p.disagreement, p.doubt, p.model_change)
     looks = (p.flip_iou, p.flip_scores, p.committee)
     return all(bool(np.isfinite(a).all()) for a in (*arrays, *looks) if a is not None)
 
@@ -260,10 +260,15 @@ def _embeddings(predictions: Sequence[Prediction | None]) -> Floats:
 def _detections(
     predictions: Sequence[Prediction | None], columns: Mapping[int, int | Sequence[int]], classes: int
 ) -> Detections:
-    """Instances that score from the floor up in some class of the project; the best of the others adds to doubt."""
+    """Instances that score from the floor up in some class of the project; the best of the others adds to doubt.
+
+    Doubt and gradient length are those of the model classes that the project maps. ``disagreement`` is that of a box's
+    best model class, mapped or not: predictions carry it of no other.
+    """
     n = len(predictions)
+    ours = sorted({column for several in columns.values() for column in _several(several)})
     counts = np.zeros(n, np.int64)
-    doubt, change = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    doubt, change = np.zeros((n, 1 + len(ours)), np.float32), np.zeros((n, len(ours)), np.float32)
     boxes, scores, spread = [np.zeros((0, 4))], [np.zeros((0, classes))], [np.zeros(0)]
     kept: list[tuple[Prediction, Mask]] = []
     for i, p in enumerate(predictions):
@@ -272,8 +277,8 @@ def _detections(
         mapped = _mapped(p.instances.scores, columns, classes)
         best = mapped.max(axis=1, initial=0)
         keep = best >= SCORE_FLOOR
-        counts[i], change[i] = keep.sum(), p.model_change
-        doubt[i] = max(p.doubt, best[~keep].max(initial=0))
+        counts[i] = keep.sum()
+        doubt[i, 0], doubt[i, 1:], change[i] = best[~keep].max(initial=0), p.doubt[ours], p.model_change[ours]
         boxes.append(p.instances.boxes[keep])
         scores.append(mapped[keep])
         spread.append(p.disagreement[keep])
@@ -282,8 +287,8 @@ def _detections(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.concatenate(boxes).astype(np.float32),
         np.concatenate(scores).astype(np.float32),
-        doubt,
-        change,
+        doubt.max(axis=1),
+        np.linalg.norm(change, axis=1),
         np.concatenate(spread).astype(np.float32),
         *evidence(kept, lambda found: _mapped(found, columns, classes), classes),
     )
@@ -292,6 +297,9 @@ def _detections(
 def _mapped(scores: Floats, columns: Mapping[int, int | Sequence[int]], classes: int) -> Floats:
     out = np.zeros((len(scores), classes), np.float32)
     for project, model in columns.items():
-        several = [model] if isinstance(model, int) else list(model)
-        out[:, project] = scores[:, several].max(axis=1, initial=0)
+        out[:, project] = scores[:, _several(model)].max(axis=1, initial=0)
     return np.clip(out, 0, 1)
+
+
+def _several(columns: int | Sequence[int]) -> list[int]:
+    return [columns] if isinstance(columns, int) else list(columns)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.domain import Ints
-from common.strategies.image_value import plain_utility
+from common.strategies.image_value import Aggregated, plain_utility
 from common.strategies.pool import Draft, Mask, Pool, Values
 
 
@@ -37,9 +37,9 @@ class Threshold:
     queued: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate < 1 and self.step > 0 and np.isfinite(self.level)):
+        if not (0 < self.rate < 1 and 0 < self.step < np.inf and np.isfinite(self.level)):
             raise ValueError(
-                f"rate must be in (0, 1), step positive and level finite, got {self.rate}, {self.step}, {self.level}"
+                f"rate must be in (0, 1), step positive, level a number, got {self.rate}, {self.step}, {self.level}"
             )
 
 
@@ -63,31 +63,28 @@ def decide(threshold: Threshold, utility: float) -> tuple[bool, Threshold]:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Aggregated):
     """Rate and utility.
 
     Attributes:
         rate: Wanted share of queued images, in (0, 1).
         step: How fast the level moves, positive.
         level: Where the threshold stands at the first image, None = at .5.
-        acquisition: A name of ``ACQUISITIONS``.
-        aggregation: A name of ``AGGREGATIONS``.
     """
 
     rate: float = 0.1
     step: float = 0.05
     level: float | None = None
-    acquisition: str = "entropy"
-    aggregation: str = "max"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         Threshold(self.level or 0.0, self.rate, self.step)
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
     """Candidates in the order they came: those the threshold let through first, then those it kept aside."""
     del budget, rng
-    utility = plain_utility(pool, options.acquisition, options.aggregation)
+    utility = plain_utility(pool, options)
     rows = pool.candidates
     state = Threshold(0.5 if options.level is None else options.level, options.rate, options.step)
     passed = np.zeros(len(pool), bool)

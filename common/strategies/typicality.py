@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.domain import Ints
-from common.strategies.additive import clustered
+from common.strategies.clusters import k_means
 from common.strategies.hybrid import block_size
 from common.strategies.plain import scored_parts
 from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
+from common.strategies.ranges import require_whole
 from common.strategies.screening import directions, sample, typicality
 
 
@@ -24,7 +25,7 @@ class Options:
             min(labelled + B, ``most_clusters``), whatever is asked, so that every prefix is the smaller answer.
         most_clusters: See above.
         neighbours: Of the typicality within a cluster.
-        references: Most members of a cluster that others are compared with.
+        references: Most members of a cluster that others are compared with, at least 2.
         small: Clusters with fewer members come after all others.
     """
 
@@ -35,8 +36,11 @@ class Options:
     small: int = 5
 
     def __post_init__(self) -> None:
-        if min(self.min_new_labels, self.most_clusters, self.neighbours) < 1:
-            raise ValueError("min_new_labels, most_clusters and neighbours must be at least 1")
+        require_whole(
+            1, min_new_labels=self.min_new_labels, most_clusters=self.most_clusters, neighbours=self.neighbours
+        )
+        require_whole(2, references=self.references)
+        require_whole(0, small=self.small)
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
@@ -48,10 +52,9 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     points = directions(pool.embeddings, pool.readable, pool.points)
     rows = np.flatnonzero(points.usable & pool.readable)
     label = np.full(len(pool), -1, np.int64)
-    seed = int(rng.integers(2**31))
     if len(rows):
         count = min(int(pool.labelled.sum()) + block_size(pool, options.min_new_labels), options.most_clusters)
-        label[rows] = clustered(points.take(rows), count, seed)[0]
+        label[rows] = k_means(points.take(rows), count, rng)
     dense = _density(points, rows, label, options, rng)
     order = _turns(pool, label, dense, options.small)
     utility = np.where(label >= 0, (1 + dense) / 2, 0)

@@ -179,16 +179,14 @@ class YoloDetector:
             kept = self._head.kept(out, size)
             doubts = self._head.doubts(out, kept)
             measured = self._last.measure([k.anchors for k in kept], [k.scores for k in kept], heads=self._heads)
-            embeddings = self._pyramid.embedding().cpu().numpy()
+            change, embeddings = measured.change.cpu().numpy(), self._pyramid.embedding().cpu().numpy()
             looks = self._look(x, kept, measured)
             answers = []
             for i, frame in enumerate(frames):
                 instances = self._head.instances(kept[i], frame, size)
                 spread = measured.disagreement[i].cpu().numpy()
                 answers.append(
-                    Prediction(
-                        instances, embeddings[i], doubts[i], measured.change[i], spread, frame.width, frame.height
-                    )
+                    Prediction(instances, embeddings[i], doubts[i], change[i], spread, frame.width, frame.height)
                 )
         self._pyramid.maps.clear()
         self._last.inputs.clear()

@@ -105,20 +105,23 @@ class Boxes:
         )
         return [self._one(i, decoded, rows[i], index[i].long().view(-1)) for i in range(len(rows))]
 
-    def doubts(self, out: Any, kept: Sequence[Kept]) -> list[float]:
-        """Per image; see ``signals.doubts``."""
+    def doubts(self, out: Any, kept: Sequence[Kept]) -> Floats:
+        """Shape (B, C), see ``signals.doubts``; a row of an end-to-end head knows the score of one class."""
         decoded = self._decoded(out)
         if self._end_to_end:
-            best, geometry = decoded[:, :, 4], self._geometry(decoded)
+            geometry, best = self._geometry(decoded), decoded[:, :, 4]
+            every = torch.nn.functional.one_hot(decoded[:, :, 5].long(), self._classes).mT * best[:, None]
         else:
-            best = decoded[:, 4 : 4 + self._classes].amax(1)
-            geometry = self._geometry(decoded.transpose(1, 2))
+            geometry, every = self._geometry(decoded.transpose(1, 2)), decoded[:, 4 : 4 + self._classes]
+            best = every.amax(1)
 
         def boxes(index: Tensor) -> Tensor:
             return self._enclosing(geometry.gather(1, index[..., None].expand(-1, -1, geometry.shape[2])))
 
-        found = signals.doubts(best, boxes, [k.boxes for k in kept], SCORE_FLOOR)
-        return [float(value) for value in found.tolist()]
+        def scores(index: Tensor) -> Tensor:
+            return every.gather(2, index[:, None].expand(-1, self._classes, -1))
+
+        return _numpy(signals.doubts(best, boxes, scores, [k.boxes for k in kept], SCORE_FLOOR))
 
     def instances(self, kept: Kept, frame: Frame, size: Sequence[int]) -> Instances:
         """In pixels of the original; ``size`` is the height and width of the network's input."""
@@ -264,9 +267,9 @@ class Whole(Boxes):
         first = torch.zeros(1, dtype=torch.int64, device=scores.device)
         return [Kept(box, row[None], first, box) for row in scores]
 
-    def doubts(self, out: Any, kept: Sequence[Kept]) -> list[float]:  # noqa: ARG002 - nothing lies under a floor
+    def doubts(self, out: Any, kept: Sequence[Kept]) -> Floats:  # noqa: ARG002 - nothing lies under a floor
         """See ``Boxes``; always 0."""
-        return [0.0] * len(kept)
+        return np.zeros(tuple(out[0].shape), np.float32)
 
     def instances(self, kept: Kept, frame: Frame, size: Sequence[int]) -> Instances:  # noqa: ARG002
         """See ``Boxes``."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.acquisition import ACQUISITIONS, image_utility
+from common.acquisition import ACQUISITIONS, AGGREGATIONS, aggregation_options, image_utility
 from common.acquisition.detections import Detections
 from common.domain import Instances, Prediction
 from common.errors import SettingError, UnknownNameError
@@ -50,6 +50,17 @@ def _pool(n: int = 90, classes: int = 3, seed: int = 0, **changes) -> Pool:
     return replace(pool, **changes)
 
 
+def _crowds(n: int) -> Detections:
+    """Four overlapping boxes of one class and two of another per image, of any confidence."""
+    rng = np.random.default_rng(7)
+    boxes = np.tile([[0, 0, 9, 9], [1, 0, 10, 9], [4, 0, 13, 9], [6, 0, 15, 9], [40, 0, 49, 9], [43, 0, 52, 9]], (n, 1))
+    scores = np.zeros((6 * n, 3), np.float32)
+    scores[np.arange(6 * n), np.tile([0, 0, 0, 0, 1, 1], n)] = rng.uniform(0.1, 0.9, 6 * n)
+    return Detections(
+        np.arange(n + 1) * 6, boxes.astype(np.float32), scores, np.zeros(n, np.float32), np.zeros(n, np.float32)
+    )
+
+
 def _ask(name: str, pool: Pool, budget: int | None = None, seed: int = 5, **options):
     return query(name, pool, len(pool) if budget is None else budget, np.random.default_rng(seed), **options)
 
@@ -83,6 +94,7 @@ POOLS = {
     "all alike": _pool(embeddings=np.ones((90, 6), np.float32), group=np.zeros(90, np.int64)),
     "own utilities": _pool(utility=np.random.default_rng(1).normal(size=90)),
 }
+CROWDED = _pool(12, labelled=np.zeros(12, bool), slice_hash=None, detections=_crowds(12))
 EACH = pytest.mark.parametrize("kind", POOLS)
 
 
@@ -194,6 +206,74 @@ def test_a_negative_budget_and_a_value_that_is_not_allowed_are_refused():
         _ask("top_utility", _pool(), acquisition="entrpy")
 
 
+WRONG = {
+    "hybrid": {
+        "top": [0, -1, 2.5, True, "many"],
+        "nms": [-0.1, 1.1, np.nan, "half"],
+        "kappa": [-0.5, 1.5, np.inf, np.nan],
+        "empty_factor": [-1.0, np.inf, np.nan],
+        "references": [1, -5, 10.5],
+        "greedy_limit": [-1, 0.5],
+        "explain": [-1],
+        "low_until": [-1, np.nan],
+        "outlier_share": [-0.1, 1.0, np.nan],
+        "min_new_labels": [0],
+        "spread": [0],
+        "cold_spread": [-2],
+    },
+    "additive": {"alpha": [-1.0, np.nan, np.inf], "beta": [-1.0, np.nan], "clusters": [0, 2.5]},
+    "core_set": {"greedy_limit": [-1, 0.5]},
+    "typicality": {
+        "min_new_labels": [0],
+        "most_clusters": [0],
+        "neighbours": [0, 1.5],
+        "references": [1],
+        "small": [-1],
+    },
+    "stream": {"rate": [0.0, 1.0, np.nan], "step": [0.0, np.inf, np.nan], "level": [np.inf, np.nan]},
+}
+AGGREGATED = ["additive", "stream", "top_utility"]
+for one in AGGREGATED:
+    WRONG[one] = WRONG.get(one, {}) | {"n_lowest": [0, 1.5], "m": [0, -3], "overlap": [-0.1, 1.5, np.nan]}
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"), [(n, o, v) for n, options in WRONG.items() for o, vs in options.items() for v in vs]
+)
+def test_an_option_out_of_its_range_is_one_sentence_with_its_name_and_value(name, option, value):
+    with pytest.raises(SettingError, match=rf"^strategy '{name}': .*\b{option}\b") as caught:
+        _ask(name, _pool(), **{option: value})
+    assert str(value) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_number_among_the_options_has_a_range():
+    numbers = {
+        n: {f.name for f in fields(s.options) if str(f.type).split()[0] in ("int", "float")}
+        for n, s in REGISTRY.items()
+    }
+    assert {n: set(options) for n, options in WRONG.items()} == {n: names for n, names in numbers.items() if names}
+
+
+@pytest.mark.parametrize("name", AGGREGATED)
+@pytest.mark.parametrize(
+    ("aggregation", "option", "value"),
+    [("mean_of_n_lowest", "n_lowest", 1), ("top_m", "m", 1), ("top_m", "overlap", 0.0)],
+)
+def test_the_numbers_of_an_aggregation_can_be_set_and_change_the_utility(name, aggregation, option, value):
+    plain, other = (_ask(name, CROWDED, aggregation=aggregation, **o) for o in ({}, {option: value}))
+    assert sorted(plain.order) == sorted(other.order)
+    assert dict(zip(plain.order, plain.utility, strict=True)) != dict(zip(other.order, other.utility, strict=True))
+    ignored = [_ask(name, CROWDED, aggregation="max", **o).utility.tolist() for o in ({}, {option: value})]
+    assert ignored[0] == ignored[1]
+
+
+@pytest.mark.parametrize("name", AGGREGATED)
+def test_without_being_set_the_numbers_are_those_of_the_aggregation(name):
+    known = {k: v for a in AGGREGATIONS for k, v in aggregation_options(a).items()}
+    assert {k: getattr(REGISTRY[name].options(), k) for k in known} == known
+
+
 @pytest.mark.parametrize(
     ("order", "utility", "wrong"),
     [
@@ -229,8 +309,8 @@ def test_a_pool_from_predictions_holds_the_project_classes_only():
             np.array([[0.9, 0.2, 0.1], [0.01, 0.02, 0.9]], np.float32),
         ),
         np.ones(4, np.float32),
-        0.01,
-        2.0,
+        np.array([0.01, 0.005, 0.04], np.float32),
+        np.array([3, 4, 99], np.float32),
         np.array([0.1, 0.2], np.float32),
         10,
         10,
@@ -239,14 +319,30 @@ def test_a_pool_from_predictions_holds_the_project_classes_only():
     np.testing.assert_allclose(pool.detections.scores, [[0.9, 0.2, 0]])
     np.testing.assert_allclose(pool.detections.disagreement, [0.1])
     np.testing.assert_allclose(pool.detections.doubt, [0.02, 0])
+    np.testing.assert_allclose(pool.detections.model_change, [5, 0])
     assert pool.readable.tolist() == [True, False]
     assert _ask("hybrid", pool).order.tolist() == [0, 1]
+
+
+def test_a_model_of_eighty_classes_is_doubtful_about_those_of_the_project_only():
+    rng = np.random.default_rng(0)
+    doubt, change = (rng.uniform(0, top, (20, 80)).astype(np.float32) for top in (0.05, 9))
+    nothing = Instances(np.zeros((0, 4), np.float32), np.zeros((0, 80), np.float32))
+    one, none = np.ones(1, np.float32), np.zeros(0, np.float32)
+    said = [Prediction(nothing, one, d, c, none, 10, 10) for d, c in zip(doubt, change, strict=True)]
+    car = Pool.from_predictions(said, {0: 2}, 1).detections
+    np.testing.assert_array_equal(car.doubt, doubt[:, 2])
+    np.testing.assert_allclose(car.model_change, change[:, 2])
+    every = Pool.from_predictions(said, {0: list(range(79)), 1: [3, 79]}, 2).detections
+    np.testing.assert_array_equal(every.doubt, doubt.max(1))
+    np.testing.assert_allclose(every.model_change, np.linalg.norm(change, axis=1), rtol=1e-5)
+    assert not Pool.from_predictions(said, {}, 1).detections.doubt.any()
 
 
 def test_a_class_without_a_model_class_takes_no_part_and_a_prediction_that_is_no_number_counts_as_none():
     box, one = np.array([[0, 0, 9, 9]], np.float32), np.ones(1, np.float32)
     said = [
-        Prediction(Instances(box, np.array([[score]], np.float32)), one, 0.0, change, one / 10, 10, 10)
+        Prediction(Instances(box, np.array([[score]], np.float32)), one, one * 0, one * change, one / 10, 10, 10)
         for score, change in [(0.9, 1.0), (0.9, np.inf), (np.nan, 1.0)]
     ]
     pool = Pool.from_predictions(said, {1: 0}, 2)
@@ -308,6 +404,28 @@ def test_typicality_takes_one_image_of_each_cluster_before_a_second_of_any():
     assert sorted(order[:4] % 4) == [0, 1, 2, 3]
     labelled = Pool.from_embeddings(x, labelled=np.arange(0, 40, 4))
     assert 0 not in _ask("typicality", labelled, 3, min_new_labels=1, most_clusters=4).order % 4
+
+
+def test_typicality_with_more_clusters_than_a_person_could_count_still_visits_each_before_any_twice():
+    rng = np.random.default_rng(0)
+    spot = np.arange(1200) % 120
+    x = rng.standard_normal((120, 16))[spot] * 5 + rng.standard_normal((1200, 16)) * 0.01
+    order = _ask("typicality", Pool.from_embeddings(x.astype(np.float32)), min_new_labels=120).order
+    assert len(set(spot[order[:120]])) > 110
+
+
+@pytest.mark.parametrize("name", ["uniform", "top_utility", "additive"])
+def test_plain_strategies_say_which_images_their_guard_holds_back(name):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((60, 8)) * 0.3 + 5 * rng.standard_normal(8)
+    x[7] = rng.standard_normal(8) * 40
+    pool = Pool.from_embeddings(x.astype(np.float32), utility=np.arange(60.0))
+    answer = _ask(name, pool, guard=True)
+    flags = [part["outlier"] for part in answer.parts]
+    assert flags == sorted(flags)
+    assert 7 in answer.order[flags]
+    assert 0 < sum(flags) < 10
+    assert "outlier" not in _ask(name, pool).parts[0]
 
 
 def test_near_duplicates_wait_for_the_end_and_all_do_where_one_is_labelled():

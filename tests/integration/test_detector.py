@@ -75,7 +75,8 @@ def test_an_image_gives_the_same_bits_beside_any_other(detector: YoloDetector, p
             np.testing.assert_array_equal(beside.instances.scores, alone.instances.scores)
             np.testing.assert_array_equal(beside.embedding, alone.embedding)
             np.testing.assert_array_equal(beside.disagreement, alone.disagreement)
-            assert (beside.doubt, beside.model_change) == (alone.doubt, alone.model_change)
+            np.testing.assert_array_equal(beside.doubt, alone.doubt)
+            np.testing.assert_array_equal(beside.model_change, alone.model_change)
 
 
 def test_every_number_of_a_prediction_is_in_its_range(detector: YoloDetector, photos: list[Path]) -> None:
@@ -83,8 +84,10 @@ def test_every_number_of_a_prediction_is_in_its_range(detector: YoloDetector, ph
     assert {answer.embedding.shape for answer in answers} == {(512,)}
     for answer in answers:
         assert np.isfinite(answer.embedding).all()
-        assert 0 <= answer.doubt <= SCORE_FLOOR
-        assert answer.model_change > 0
+        assert answer.doubt.shape == answer.model_change.shape == (80,)
+        assert ((answer.doubt >= 0) & (answer.doubt <= SCORE_FLOOR)).all()
+        assert answer.doubt.any()
+        assert (answer.model_change > 0).all()
         assert answer.instances.scores.shape == (len(answer.instances), 80)
         assert (answer.instances.confidence > SCORE_FLOOR).all()
         assert (np.diff(answer.instances.confidence) <= 0).all()
@@ -180,10 +183,8 @@ def test_at_most_four_batches_of_images_are_in_memory(
         nonlocal answered
         answered += len(frames)
         nothing = Instances(np.zeros((0, 4), np.float32), np.zeros((0, 1), np.float32))
-        return [
-            Prediction(nothing, np.ones(2, np.float32), 0, 0, np.zeros(0, np.float32), f.width, f.height)
-            for f in frames
-        ]
+        each, none = np.zeros(1, np.float32), np.zeros(0, np.float32)
+        return [Prediction(nothing, np.ones(2, np.float32), each, each, none, f.width, f.height) for f in frames]
 
     monkeypatch.setattr(detector._reader, "read", counting_read)
     monkeypatch.setattr(detector, "_forward", instant_forward)
@@ -264,7 +265,7 @@ def test_the_closed_form_is_the_gradient_that_autograd_finds(signals: Any) -> No
     torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum").backward()
     assert layer.weight.grad is not None
     found = signals.gradient(x, level.residual(logits.detach().sigmoid()))
-    assert float(found) == pytest.approx(float(layer.weight.grad.square().sum()), rel=1e-4)
+    torch.testing.assert_close(found, layer.weight.grad.square().sum((1, 2, 3)), rtol=1e-4, atol=0)
 
 
 def test_the_closed_form_holds_for_classes_that_exclude_each_other(signals: Any) -> None:
@@ -278,7 +279,7 @@ def test_the_closed_form_holds_for_classes_that_exclude_each_other(signals: Any)
     torch.nn.functional.cross_entropy(logits, logits.argmax(1)).backward()
     assert layer.weight.grad is not None
     found = signals.gradient(x, level.residual(logits.detach().softmax(1)))
-    assert float(found) == pytest.approx(float(layer.weight.grad.square().sum()), rel=1e-4)
+    torch.testing.assert_close(found, layer.weight.grad.square().sum(1), rtol=1e-4, atol=0)
 
 
 def test_a_box_that_is_surely_right_changes_nothing(signals: Any) -> None:
@@ -290,29 +291,32 @@ def test_a_box_that_is_surely_right_changes_nothing(signals: Any) -> None:
     assert sure < 1e-5 < torn
 
 
-def doubt(signals: Any, boxes: Any, best: Any, kept: Any) -> float:
-    (value,) = signals.doubts(best[None], lambda index: boxes[index], [kept], 0.05).tolist()
-    return float(value)
+def doubts(signals: Any, boxes: Any, scores: Any, *kept: Any) -> list[list[float]]:
+    """Of images with the same anchors, boxes (A, 4) and scores (A, C), that differ in what was kept."""
+    best = scores.amax(1).expand(len(kept), -1)
+    found = signals.doubts(best, lambda index: boxes[index], lambda index: scores[index].mT, kept, 0.05)
+    return [[pytest.approx(value) for value in image] for image in found.tolist()]
 
 
-def test_doubt_is_the_best_low_score_that_no_kept_box_explains(signals: Any) -> None:
+def test_doubt_is_each_classs_best_low_score_that_no_kept_box_explains(signals: Any) -> None:
     import torch
 
     boxes = torch.tensor([[5.0, 5, 15, 15], [6, 5, 16, 15], [45, 45, 55, 55], [78, 78, 82, 82]])
-    best = torch.tensor([0.9, 0.049, 0.03, 0.01])
+    scores = torch.tensor([[0.9, 0.04], [0.049, 0.048], [0.03, 0.0], [0.01, 0.02]])
     kept = torch.tensor([[5.0, 5, 15, 15]])
-    assert doubt(signals, boxes, best, kept) == pytest.approx(0.03)
-    assert doubt(signals, boxes[:2], best[:2], kept) == 0
-    assert doubt(signals, boxes[1:], best[1:], kept[:0]) == pytest.approx(0.049)
+    assert doubts(signals, boxes, scores, kept, kept[:0]) == [[0.03, 0.02], [0.049, 0.048]]
+    assert doubts(signals, boxes[:2], scores[:2], kept) == [[0, 0]]
 
 
-def test_doubt_looks_further_where_the_first_candidates_are_explained(signals: Any) -> None:
+def test_doubt_looks_further_where_the_first_candidates_are_explained_and_there_only(signals: Any) -> None:
     import torch
 
-    crowd = signals.CANDIDATES[0] + 5
+    crowd = signals.CANDIDATES + 5
     boxes = torch.tensor([[5.0, 5, 15, 15]] * crowd + [[45.0, 45, 55, 55]])
     best = torch.linspace(0.049, 0.02, crowd + 1)
-    assert doubt(signals, boxes, best, boxes[:1]) == pytest.approx(0.02)
+    scores = torch.stack([best, torch.zeros(crowd + 1)], dim=1)
+    scores[-1, 1] = 0.015
+    assert doubts(signals, boxes, scores, boxes[:1], boxes[:0]) == [[0.02, 0.015], [0.049, 0]]
 
 
 def test_heads_disagree_where_the_evidence_hangs_on_few_channels(signals: Any) -> None:

@@ -84,8 +84,8 @@ def assert_close(mine: Prediction, theirs: Prediction) -> int:
         assert mine.disagreement[place] == pytest.approx(theirs.disagreement[i], abs=ATOL)
     assert abs(len(mine.instances) - len(theirs.instances)) <= len(theirs.instances) - len(clear)
     np.testing.assert_allclose(mine.embedding, theirs.embedding, atol=ATOL)
-    assert mine.doubt == pytest.approx(theirs.doubt, abs=ATOL)
-    assert mine.model_change == pytest.approx(theirs.model_change, rel=ATOL, abs=ATOL)
+    np.testing.assert_allclose(mine.doubt, theirs.doubt, atol=ATOL)
+    np.testing.assert_allclose(mine.model_change, theirs.model_change, rtol=ATOL, atol=ATOL)
     return len(clear)
 
 
@@ -122,7 +122,8 @@ def test_an_image_gives_the_same_bits_beside_any_other(
             np.testing.assert_array_equal(beside.instances.scores, alone.instances.scores)
             np.testing.assert_array_equal(beside.embedding, alone.embedding)
             np.testing.assert_array_equal(beside.disagreement, alone.disagreement)
-            assert (beside.doubt, beside.model_change) == (alone.doubt, alone.model_change)
+            np.testing.assert_array_equal(beside.doubt, alone.doubt)
+            np.testing.assert_array_equal(beside.model_change, alone.model_change)
 
 
 def test_more_looks_are_torchs_too(yolo11: Path, photos: list[Path], load: Load) -> None:

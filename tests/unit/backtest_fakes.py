@@ -55,8 +55,8 @@ def dot(rng: np.random.Generator, boxes: int = 2, *, flip: bool = False, members
     return Prediction(
         Instances(rng.random((boxes, 4)).astype(np.float32), scores),
         rng.normal(size=4).astype(np.float32),
-        doubt=float(rng.random()) / 20,
-        model_change=float(rng.random()),
+        doubt=rng.random(2).astype(np.float32) / 20,
+        model_change=rng.random(2).astype(np.float32),
         disagreement=rng.random(boxes).astype(np.float32),
         width=40,
         height=30,

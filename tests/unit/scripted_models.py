@@ -42,9 +42,9 @@ class Scripted:
 def _said(name: str) -> Prediction | str:
     if name == "broken":
         return "broken: not an image"
-    zeros = np.zeros(0, np.float32)
+    zeros, each = np.zeros(0, np.float32), np.zeros(1, np.float32)
     instances = Instances(np.zeros((0, 4), np.float32), np.zeros((0, 1), np.float32))
-    return Prediction(instances, zeros, 0.0, float(name), zeros, 1, 1)
+    return Prediction(instances, zeros, each, each + float(name), zeros, 1, 1)
 
 
 MODEL = Model(Path("m.pt"), "a" * 64, ("cat",))

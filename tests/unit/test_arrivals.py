@@ -181,6 +181,23 @@ def test_a_look_alike_of_a_queued_image_stands_behind_all_readable_ones(tmp_path
     assert told(world) == "1 new image took its place 13 of 14 (1 kept behind)"
 
 
+def test_newcomers_are_compared_by_the_threshold_of_the_order_and_nothing_is_calibrated_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path)
+    settle(world)
+    kept = world.tools.lookalikes(KEY)
+    threshold = kept.threshold
+    assert threshold is not None
+    monkeypatch.setattr("common.loop.lookalikes.calibrated", lambda *_: pytest.fail("calibrated anew"))
+    twin = names(500)[0]
+    arrive(world, (twin, "4.png"))
+    settle(world)
+    assert world.tools.lookalikes(KEY) is kept
+    assert kept.threshold == threshold
+    assert queue(world)[-1].sample == twin
+
+
 def test_an_unreadable_new_image_stands_at_the_very_end(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     settle(world)
@@ -374,7 +391,7 @@ def test_images_kept_behind_are_brought_back_by_another_strategy(tmp_path: Path)
     (half,) = drawn_by_hand(world, 1, HALF)
     row = world.tools.store.projects.get(KEY)
     assert row is not None
-    kept = {"level": 5.0, "seen": 9, "queued": 1, "rate": 0.1, "step": 0.05, "scale": "00000000/entropy"}
+    kept = {"level": 5.0, "seen": 9, "queued": 1, "rate": 0.1, "step": 0.05, "scale": "00000000/entropy max"}
     world.tools.store.projects.update(KEY, arrivals={"threshold": kept})
     arrive(world, half)
     settle(world)
@@ -390,9 +407,18 @@ def test_images_kept_behind_are_brought_back_by_another_strategy(tmp_path: Path)
 def test_another_model_is_another_scale_and_the_quantile_starts_anew_on_it(tmp_path: Path) -> None:
     world = make_world(tmp_path, strategy="stream")
     settle(world)
-    kept = {"level": 5.0, "seen": 9, "queued": 1, "rate": 0.1, "step": 0.05, "scale": "ffffffff/entropy"}
+    kept = {"level": 5.0, "seen": 9, "queued": 1, "rate": 0.1, "step": 0.05, "scale": "ffffffff/entropy max"}
     world.tools.store.projects.update(KEY, arrivals={"threshold": kept})
     arrive(world, *drawn_by_hand(world, 1, HALF))
     settle(world)
     assert threshold(world)["level"] < 1.1
-    assert (threshold(world)["seen"], threshold(world)["scale"]) == (10, "00000000/entropy")
+    assert (threshold(world)["seen"], threshold(world)["scale"]) == (10, "00000000/entropy max")
+
+
+def test_another_aggregation_is_another_scale_too(tmp_path: Path) -> None:
+    options = ("aggregation=top_m", "m=4")
+    world = make_world(tmp_path, strategy="stream", strategy_options=options)
+    settle(world)
+    arrive(world, *drawn_by_hand(world, 1, HALF))
+    settle(world)
+    assert threshold(world)["scale"] == "00000000/entropy top_m m=4 overlap=0.5"

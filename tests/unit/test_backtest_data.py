@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +83,48 @@ def test_a_polygon_counts_as_the_box_around_it(folder: Path) -> None:
 def test_what_is_wrong_is_one_sentence(folder: Path, file: str, text: str, wanted: str) -> None:
     (folder / file).write_text(text)
     with pytest.raises(SettingError, match=wanted):
+        load(folder / "data.yaml")
+
+
+@pytest.fixture
+def latin(folder: Path) -> Path:
+    """An image whose name is not UTF-8."""
+    if sys.platform != "linux":
+        pytest.skip("other systems have no such file names")
+    image = folder / "images" / os.fsdecode("caf\xe9.jpg".encode("latin-1"))
+    image.write_bytes(b"\xff\xd8\xffx")
+    return image
+
+
+def test_an_image_whose_name_is_not_utf8_is_one_sentence_in_a_list_and_in_a_folder(folder: Path, latin: Path) -> None:
+    with (folder / "train.txt").open("ab") as file:
+        file.write(b"./images/" + os.fsencode(latin.name) + b"\n")
+    with pytest.raises(SettingError, match=r"^image .*/images/caf\?\.jpg: the name is not UTF-8: rename it$"):
+        load(folder / "data.yaml")
+    (folder / "data.yaml").write_text("train: images\nval: val.txt\nnames: [cat, dog]\n")
+    with pytest.raises(SettingError, match=r"caf\?\.jpg: the name is not UTF-8: rename it$"):
+        load(folder / "data.yaml")
+
+
+def test_a_folder_whose_name_is_not_utf8_is_one_sentence(folder: Path, latin: Path) -> None:
+    other = folder.rename(folder.with_name(os.fsdecode(b"pets\xe9")))
+    with pytest.raises(SettingError, match=r"^--data .*/pets\?/data\.yaml: the name is not UTF-8: rename it$"):
+        load(other / "data.yaml")
+    link = other.with_name("link")
+    link.symlink_to(other)
+    with pytest.raises(SettingError, match=r"^image .*/pets\?/images/a\.jpg: the name is not UTF-8: rename it$"):
+        load(link / "data.yaml")
+
+
+def test_text_that_is_not_utf8_is_one_sentence(folder: Path) -> None:
+    (folder / "labels" / "d.txt").write_bytes(b"caf\xe9 .5 .5 .1 .1\n")
+    with pytest.raises(SettingError, match="line 1: not `class x y width height`"):
+        load(folder / "data.yaml")
+    (folder / "val.txt").write_bytes(b"\xff\xd8\xff\0\0")
+    with pytest.raises(SettingError, match="neither a folder of images nor a list"):
+        load(folder / "data.yaml")
+    (folder / "data.yaml").write_bytes(YAML.replace("cat", "caf\xe9").encode("latin-1"))
+    with pytest.raises(SettingError, match=r"is not YAML in UTF-8$"):
         load(folder / "data.yaml")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from dataclasses import astuple, replace
@@ -277,3 +278,20 @@ def test_predictions_survive_their_file_bit_for_bit(
         ):
             assert (a is None) == (b is None)
             assert a is None or (np.asarray(a).dtype == np.asarray(b).dtype and np.array_equal(a, b))
+
+
+def test_predictions_from_before_doubt_and_gradient_were_per_class_are_read_with_both_shared_out() -> None:
+    rng = np.random.default_rng(0)
+    made = [dot(rng, 2), None, dot(rng, 0)]
+    with np.load(io.BytesIO(pack(made))) as data:
+        arrays = {name: data[name] for name in data if name not in ("sizes", "doubt", "model_change")}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays, heads=np.array([[0.03, 1.5, 40, 30], [0.0, 2.5, 40, 30]]))
+    one, unreadable, other = unpack(buffer.getvalue())
+    assert unreadable is None
+    assert one is not None
+    assert other is not None
+    assert (one.doubt.tolist(), other.doubt.tolist()) == ([pytest.approx(0.03)] * 2, [0, 0])
+    assert [np.linalg.norm(p.model_change) for p in (one, other)] == pytest.approx([1.5, 2.5])
+    assert (one.width, one.height) == (40, 30)
+    assert np.array_equal(one.instances.scores, made[0].instances.scores)  # type: ignore[union-attr]

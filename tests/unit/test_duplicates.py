@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.strategies import duplicates
 from common.strategies.duplicates import (
     Descriptors,
     block_means,
@@ -128,6 +129,37 @@ def test_groups_are_tight_connected_and_stay_when_more_images_come(values, thres
 def test_a_still_camera_gives_one_group_without_a_quadratic_list_of_pairs():
     noisy = [7 ^ (1 << int(k)) for k in np.random.default_rng(0).integers(0, 63, 3000)]
     assert set(groups(_hashes(noisy), 6).tolist()) == {0}
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.integers(0, 2**7 - 1), max_size=40), st.integers(0, 4), st.lists(st.integers(0, 40), max_size=3))
+def test_newcomers_alone_give_what_grouping_all_anew_gives(values, threshold, stops):
+    """In few and small crowds, and in blocks that begin before the newcomers do."""
+    d = _hashes(values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_BLOCK", 8)
+        patch.setattr(duplicates, "_CLOSEST", 2)
+        patch.setattr(duplicates, "_CROWD", 3)
+        known = None
+        for stop in sorted(min(s, len(d)) for s in [*stops, len(d)]):
+            known = groups(d.take(np.arange(stop)), threshold, known=known)
+        np.testing.assert_array_equal(known, groups(d, threshold))
+
+
+def test_only_newcomers_are_compared(monkeypatch):
+    d = _hashes([int(v) for v in np.random.default_rng(0).integers(0, 2**63, 1300)])
+    known = groups(d.take(np.arange(1290)), 5)
+    compared = []
+    plain = duplicates._hits
+    monkeypatch.setattr(
+        duplicates,
+        "_hits",
+        lambda s, rows, columns, *rest: compared.append((len(rows), len(columns))) or plain(s, rows, columns, *rest),
+    )
+    np.testing.assert_array_equal(groups(d, 5, known=known), groups(d, 5))
+    newcomers, pool = compared[0]
+    assert (newcomers, pool) == (10, 1300)
+    assert sum(r * c for r, c in compared[1:]) > 50 * newcomers * pool
 
 
 def test_nothing_to_group():

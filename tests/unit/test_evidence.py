@@ -18,7 +18,8 @@ def said(scores: list[list[float]], *, committee: int = 0, flip: bool = False) -
     p = np.array(scores, np.float32).reshape(-1, 3)
     n = len(p)
     boxes = np.array([[10 * i, 0, 10 * i + 5, 5] for i in range(n)], np.float32).reshape(n, 4)
-    made = Prediction(Instances(boxes, p), np.ones(2, np.float32), 0.0, 0.0, np.zeros(n, np.float32), 100, 100)
+    each = np.zeros(p.shape[1], np.float32)
+    made = Prediction(Instances(boxes, p), np.ones(2, np.float32), each, each, np.zeros(n, np.float32), 100, 100)
     if flip:
         made = replace(made, flip_iou=np.linspace(0.5, 1, n).astype(np.float32), flip_scores=p / 2)
     return replace(made, committee=np.stack([p / (i + 2) for i in range(committee)])) if committee else made

@@ -95,6 +95,20 @@ def test_predictions_with_other_looks_are_not_mistaken_for_each_other(tmp_path: 
     assert world.platform.active == "hardfirst@0.3-00000000"
 
 
+def test_photographs_are_scored_again_where_they_are_decoded_in_full(tmp_path: Path) -> None:
+    world = order_by(tmp_path)
+    seen = len(world.models.seen)
+    world.tools.settings = world.tools.settings.model_copy(update={"reduced_decode": False})
+    world.tools.store.projects.update(KEY, order_asked=world.tools.clock())
+    settle(world)
+    assert len(world.models.seen) == 2 * seen
+    assert len(world.tools.store.predictions.have("0" * 64, 640, "full")) == 6
+    world.tools.settings = world.tools.settings.model_copy(update={"reduced_decode": True})
+    world.tools.store.projects.update(KEY, order_asked=world.tools.clock())
+    settle(world)
+    assert len(world.models.seen) == 2 * seen
+
+
 def test_checkpoints_are_the_newest_others_that_are_still_there(tmp_path: Path) -> None:
     world = order_by(tmp_path, images=9, acquisition="consensus", committee="checkpoints")
     journal = str(world.tools.store.journal.newest(KEY))
@@ -142,6 +156,7 @@ def test_the_name_of_a_look_tells_members_apart_and_fits_the_store() -> None:
         Committee((), (two,)),
     ]
     every += [Committee((), (one, two)), Committee(("flip", "half", "heads"), (one, two))]
+    every += [Committee(full=True), Committee(("flip", "half", "heads"), (one, two), full=True)]
     names = [c.looks for c in every]
     assert names[:3] == ["", "flip", "flip+half"]
     assert len(set(names)) == len(names)
@@ -157,6 +172,7 @@ def test_a_model_that_is_not_there_has_no_committee_and_still_orders(tmp_path: P
 
 def test_what_is_missing_is_said_per_acquisition() -> None:
     assert evidence_missing("entropy", Committee()) == ""
+    assert evidence_missing("consensus", Committee(full=True)).startswith("consensus needs a committee")
     assert evidence_missing("consensus", Committee(("half",))) == ""
     assert evidence_missing("consistency", Committee(("half",))).startswith("consistency needs the mirrored image")
 

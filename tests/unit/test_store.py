@@ -290,18 +290,22 @@ def test_a_prediction_comes_back_as_it_was(boxes: int, classes: int, seed: int) 
     scores = rng.uniform(0, 1, (boxes, classes)).astype(np.float32)
     spread = rng.uniform(0, 1, boxes).astype(np.float32)
     embedding = rng.normal(size=7).astype(np.float32)
-    made = Prediction(Instances(corners, scores), embedding, 0.03, 1.5, spread, 640, 480)
+    doubt, change = rng.uniform(0, 0.05, classes).astype(np.float32), rng.uniform(0, 9, classes).astype(np.float32)
+    made = Prediction(Instances(corners, scores), embedding, doubt, change, spread, 640, 480)
     back = unpack(pack(made))
     assert np.array_equal(back.instances.boxes, corners)
     assert np.allclose(back.instances.scores, scores, atol=1e-3)
     assert np.allclose(back.embedding, embedding, rtol=1e-3)
-    assert (back.doubt, back.model_change, back.width, back.height) == (0.03, 1.5, 640, 480)
+    assert np.allclose(back.doubt, doubt, rtol=1e-3)
+    assert equal(back.model_change, change)
+    assert (back.width, back.height) == (640, 480)
 
 
 def bare(boxes: int = 3, classes: int = 2) -> Prediction:
     scores = np.linspace(0.25, 0.75, boxes * classes, dtype=np.float32).reshape(boxes, classes)
     corners = np.arange(4 * boxes, dtype=np.float32).reshape(boxes, 4)
-    return Prediction(Instances(corners, scores), np.ones(5, np.float32), 0.0, 0.0, np.zeros(boxes, np.float32), 4, 3)
+    each, spread = np.zeros(classes, np.float32), np.zeros(boxes, np.float32)
+    return Prediction(Instances(corners, scores), np.ones(5, np.float32), each, each, spread, 4, 3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -351,7 +355,22 @@ def equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 def test_a_prediction_without_second_looks_takes_no_room_for_them() -> None:
     n, classes, depth = 3, 2, 5
-    assert len(pack(bare(n, classes))) == 7 * 8 + n * 4 * 4 + n * classes * 2 + n * 4 + depth * 2
+    assert len(pack(bare(n, classes))) == 6 * 8 + n * 4 * 4 + n * classes * 2 + n * 4 + depth * 2 + classes * 6
+
+
+@pytest.mark.parametrize("doubt", [0.0, 0.05, np.nan])
+def test_a_prediction_from_before_doubt_and_gradient_were_per_class_is_read_with_both_shared_out(doubt: float) -> None:
+    seen = replace(bare(), flip_iou=np.ones(3, np.float32), flip_scores=np.ones((3, 2), np.float32))
+    now = pack(seen)
+    start = len(pack(bare())) - 2 * 6
+    head = np.array([doubt, 1.5, 4, 3, 3, 2, 5], "<f8").tobytes()
+    old = unpack(head + now[6 * 8 : start] + now[start + 2 * 6 :])
+    np.testing.assert_array_equal(old.doubt, np.full(2, doubt, np.float32))
+    assert np.linalg.norm(old.model_change) == pytest.approx(1.5)
+    assert (old.width, old.height) == (4, 3)
+    for name in ("embedding", "disagreement", "flip_iou", "flip_scores"):
+        assert equal(getattr(old, name), getattr(seen, name))
+    assert equal(old.instances.boxes, seen.instances.boxes)
 
 
 def test_predictions_with_other_looks_stand_beside_each_other(store: Store) -> None:

@@ -325,7 +325,7 @@ def calls(settings: Settings) -> list[list[Any]]:
 
 
 def changes(said: Sequence[Prediction | str]) -> list[Any]:
-    return [s if isinstance(s, str) else s.model_change for s in said]
+    return [s if isinstance(s, str) else float(s.model_change[0]) for s in said]
 
 
 def test_answers_come_in_order_one_per_path(resident: ResidentModel) -> None:

@@ -105,8 +105,8 @@ def _made_up(rng: np.random.Generator, views: Sequence[str]) -> Prediction:
     return Prediction(
         Instances(np.array([[0, 0, 9, 9]], np.float32), scores),
         rng.normal(size=4).astype(np.float32),
-        doubt=0.01,
-        model_change=1.0,
+        doubt=np.full(2, 0.01, np.float32),
+        model_change=np.ones(2, np.float32),
         disagreement=np.zeros(1, np.float32),
         width=9,
         height=9,

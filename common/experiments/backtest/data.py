@@ -17,6 +17,7 @@ import yaml
 
 from common.domain import Ints, Label, LabelledBox
 from common.errors import SettingError
+from common.experiments.files import plain, read_lines
 from common.ports import TrainingSample
 from common.yolo import files
 from common.yolo.dataset import SUFFIXES
@@ -69,7 +70,8 @@ def load(path: Path, name: str = "", groups: Path | None = None) -> DataSet:
         groups: CSV with a head: image file name, group, anything.
 
     Raises:
-        SettingError: Something is missing, or a label names a class that does not exist.
+        SettingError: Something is missing, a label names a class that does not exist, or the name of a file is not
+            UTF-8: a report could not name it, and OpenCV would end the process over it.
     """
     told = _yaml(path)
     root = path.resolve().parent / str(told.get("path") or ".")
@@ -123,11 +125,11 @@ def resplit(data: DataSet, seed: int) -> DataSet:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+        told = yaml.safe_load(_utf8(path, "--data").read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(f"--data {path} cannot be read ({error.strerror}): give the path of a data.yaml") from error
-    except yaml.YAMLError as error:
-        raise SettingError(f"--data {path} is not YAML") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"--data {path} is not YAML in UTF-8") from error
     if not isinstance(told, dict) or not {"train", "val", "names"} <= set(told):
         raise SettingError(f"--data {path} needs the keys train, val and names")
     return told
@@ -153,21 +155,28 @@ def _samples(path: Path, root: Path, told: Any, split: str, classes: Sequence[st
 def _images(source: Path) -> list[Path]:
     if source.is_dir():
         return sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
-    try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{source} is neither a folder of images nor a list of them") from error
-    return [source.parent / line.strip() for line in lines if line.strip()]
+    lines = [line for _, line in read_lines(source)] if source.is_file() else ["\0"]
+    if any("\0" in line for line in lines):
+        raise SettingError(f"{plain(source)} is neither a folder of images nor a list of them")
+    return [source.parent / line for line in lines]
+
+
+def _utf8(path: Path, what: str) -> Path:
+    """The absolute path. Raises SettingError for one that is not UTF-8."""
+    path = path.absolute()
+    if str(path) != plain(path):
+        raise SettingError(f"{what} {plain(path)}: the name is not UTF-8: rename it")
+    return path
 
 
 def _sample(image: Path, key: str, classes: Sequence[str]) -> TrainingSample:
-    image = image.absolute()
+    image = _utf8(image, "image")
     if not image.is_file():
         raise SettingError(f"image {image} is listed, but it does not exist")
     boxes: tuple[LabelledBox, ...] = ()
     label = label_path(image)
     if label.is_file():
-        rows = enumerate(label.read_text(encoding="utf-8").splitlines(), start=1)
+        rows = enumerate(label.read_text(encoding="utf-8", errors="replace").splitlines(), start=1)
         found = (_box(label, number, row.split(), classes) for number, row in rows if row.strip())
         boxes = tuple(box for box in found if box)
     return TrainingSample(key, image, Label(key, boxes))

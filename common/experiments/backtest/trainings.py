@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from common.domain import Instances, Ints, Prediction
+from common.domain import Instances, Ints, Prediction, over_all_classes
 from common.experiments.backtest.replay import Learned, Learner
 from common.yolo import files
 
+_PER_IMAGE = ("embedding", "doubt", "model_change")
+"""Fields of a prediction with as many numbers for every image."""
 _PER_BOX = ("disagreement", "flip_iou", "flip_scores")
 """Fields of a prediction with one row per box."""
 
@@ -59,9 +61,9 @@ def pack(predictions: Sequence[Prediction | None]) -> bytes:
     arrays: dict[str, Any] = {"readable": np.array([p is not None for p in predictions], bool)}
     arrays["counts"] = np.array([len(p.instances) for p in there], np.int64)
     if there:
-        heads = [(p.doubt, p.model_change, p.width, p.height) for p in there]
-        arrays["heads"] = np.array(heads, np.float64)
-        arrays["embedding"] = np.stack([p.embedding for p in there])
+        arrays["sizes"] = np.array([(p.width, p.height) for p in there], np.int64)
+        for name in _PER_IMAGE:
+            arrays[name] = np.stack([getattr(p, name) for p in there])
         arrays["boxes"] = np.concatenate([p.instances.boxes for p in there])
         arrays["scores"] = np.concatenate([p.instances.scores for p in there])
         for name in _PER_BOX:
@@ -75,9 +77,12 @@ def pack(predictions: Sequence[Prediction | None]) -> bytes:
 
 
 def unpack(body: bytes) -> list[Prediction | None]:
-    """The inverse of ``pack``; geometries other than boxes are not kept."""
+    """The inverse of ``pack``; geometries other than boxes are not kept.
+
+    Files from before doubt and gradient length were per class have both in ``heads``, over all classes.
+    """
     with np.load(io.BytesIO(body), allow_pickle=False) as data:
-        arrays = dict(data)
+        arrays = _per_class(dict(data))
     ends = np.concatenate([[0], np.cumsum(arrays["counts"])])
     optional = [f.name for f in fields(Prediction) if f.name in arrays and f.name in _PER_BOX]
 
@@ -86,17 +91,24 @@ def unpack(body: bytes) -> list[Prediction | None]:
         rest = {name: arrays[name][part] for name in optional}
         if "committee" in arrays:
             rest["committee"] = arrays["committee"][:, part]
-        doubt, change, width, height = arrays["heads"][i].tolist()
+        width, height = arrays["sizes"][i].tolist()
         instances = Instances(arrays["boxes"][part], arrays["scores"][part])
         return Prediction(
             instances,
-            arrays["embedding"][i],
-            doubt=doubt,
-            model_change=change,
-            width=int(width),
-            height=int(height),
+            width=width,
+            height=height,
+            **{name: arrays[name][i] for name in _PER_IMAGE},
             **rest,
         )
 
     found = iter(range(len(arrays["counts"])))
     return [one(next(found)) if readable else None for readable in arrays["readable"].tolist()]
+
+
+def _per_class(arrays: dict[str, Any]) -> dict[str, Any]:
+    if "heads" not in arrays:
+        return arrays
+    heads, classes = arrays["heads"], arrays["scores"].shape[1]
+    doubt, change = zip(*(over_all_classes(d, c, classes) for d, c in heads[:, :2].tolist()), strict=True)
+    sizes = heads[:, 2:].astype(np.int64)
+    return arrays | {"sizes": sizes, "doubt": np.stack(doubt), "model_change": np.stack(change)}
