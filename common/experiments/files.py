@@ -140,6 +140,12 @@ def damage(path: Path, max_pixels: int) -> str:
     return ""
 
 
+def require_other(option: str, out: Path, inputs: Sequence[Path | None]) -> None:
+    """Raise SettingError where writing ``out`` would destroy what is read from."""
+    if any(given is not None and given.exists() and out.exists() and out.samefile(given) for given in inputs):
+        raise SettingError(f"{option} is {out}, which is also what is read from: name another file")
+
+
 def plain(path: Path) -> str:
     """A path that every terminal and every JSON reader takes: bytes that are no UTF-8 become question marks."""
     return str(path).encode("utf-8", "replace").decode()

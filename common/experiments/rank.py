@@ -13,7 +13,7 @@ import numpy as np
 from common.config import Settings
 from common.domain import Ints
 from common.errors import MediaError, SettingError
-from common.experiments.files import find_images, find_labelled, plain
+from common.experiments.files import SUFFIXES, find_images, find_labelled, plain, require_other
 from common.experiments.ranking import Classes, Ranking, Wish, label_counts, project_classes, rank
 from common.experiments.scoring import Scored, Scorer
 from common.experiments.sheet import FIRST, Card, draw_sheet
@@ -75,6 +75,9 @@ class Request:
             raise SettingError(f"--sheet is {self.sheet}: its name must end in .png, .jpg or .jpeg")
         if self.out.is_dir() or (self.sheet is not None and self.sheet == self.out):
             raise SettingError(f"--out is {self.out}: name a file of its own for the CSV")
+        if self.out.suffix.lower() in SUFFIXES:
+            raise SettingError(f"--out is {self.out}, a name for a picture: name a file for the CSV, such as order.csv")
+        require_other("--out", self.out, (self.source, self.labelled, self.data))
 
 
 @dataclass

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.domain import Ints
 from common.errors import SettingError, UnknownNameError
+from common.experiments.files import require_other
 from common.strategies import REGISTRY, Pool, query
 from common.strategies.options import option
 from common.strategies.points import Points
@@ -64,6 +65,7 @@ def run(request: Request) -> tuple[Ints, int]:
     options = _options(request)
     if not request.out.parent.is_dir():
         raise SettingError(f"--out is {request.out}, but there is no folder {request.out.parent}: make it first")
+    require_other("--out", request.out, (request.embeddings, request.utility, request.labelled))
     pool = _pool(request)
     found = query(request.strategy, pool, request.budget, np.random.default_rng(request.seed), **options)
     _write(request.out, found.order)

@@ -424,3 +424,12 @@ def test_nothing_readable_ends_with_1_and_ctrl_c_with_130(
 def test_weights_that_are_not_there_are_misuse(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(SettingError, match="there is no such file"):
         folder_commands.open_model(settings.model_copy(update={"model": str(tmp_path / "none.pt")}))
+
+
+def test_an_order_is_never_written_over_a_picture_or_what_is_read_from(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="a name for a picture"):
+        Request(folder, folder / "2.png", Wish())
+    listing = tmp_path / "list.txt"
+    listing.write_text("2.png\n")
+    with pytest.raises(SettingError, match="which is also what is read from"):
+        Request(folder, listing, Wish(), labelled=listing)

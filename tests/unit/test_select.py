@@ -233,3 +233,10 @@ def test_core_set_starts_without_torch_ultralytics_and_sklearn(tmp_path, x):
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stdout.startswith("5 of 300 rows ordered by core_set")
+
+
+def test_what_is_read_from_is_never_written_over(tmp_path, x):
+    result = _select(tmp_path, "--out", tmp_path / "x.npy")
+    assert result.exit_code == 2
+    assert "which is also what is read from: name another file" in result.output.replace("\n", " ")
+    assert np.array_equal(np.load(tmp_path / "x.npy"), x)
