@@ -214,8 +214,9 @@ def _hits(signs: Floats, rows: Ints, columns: Ints, threshold: float, alike: Flo
     if columns[-1] >= rows[0]:
         alike[columns[None, :] >= rows[:, None]] = -np.inf
     hit = alike >= _BITS - 2 * threshold
-    if np.count_nonzero(hit) > _CROWD * len(rows):
-        hit &= np.cumsum(hit, axis=1, dtype=np.int32) <= _CROWD
+    crowded = np.count_nonzero(hit, axis=1) > _CROWD  # row by row: who else is asked about must not matter
+    if crowded.any():
+        hit[crowded] &= np.cumsum(hit[crowded], axis=1, dtype=np.int32) <= _CROWD
     i, j = np.divmod(np.flatnonzero(hit), len(columns))
     mine, theirs, apart = rows[i], columns[j], (_BITS - alike[i, j]) / 2
     keep = _closest(mine, theirs, apart)

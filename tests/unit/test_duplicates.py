@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common.strategies import duplicates
@@ -133,6 +133,7 @@ def test_a_still_camera_gives_one_group_without_a_quadratic_list_of_pairs():
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.integers(0, 2**7 - 1), max_size=40), st.integers(0, 4), st.lists(st.integers(0, 40), max_size=3))
+@example([14, 1, 1, 0, 0, 2], 2, [3])
 def test_newcomers_alone_give_what_grouping_all_anew_gives(values, threshold, stops):
     """In few and small crowds, and in blocks that begin before the newcomers do."""
     d = _hashes(values)
