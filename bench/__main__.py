@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from bench import committee, connect, detector, duplicates, publish, selection, webhooks
+from bench import committee, connect, detector, duplicates, publish, selection, training, webhooks
 from bench.report import Report, console, summary
 
 BENCHMARKS: dict[str, Callable[..., Report]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[..., Report]] = {
     "duplicates": duplicates.run,
     "selection": selection.run,
     "committee": committee.run,
+    "training": training.run,
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -17,7 +17,20 @@ from bench.report import OUT, console
 
 DOCS = inputs.ROOT / "docs" / "label-efficiency"
 
-SCREENED = "screened=additive:deduplicate=true:guard=true"
+FOUR = ("uniform", "additive", "screened=additive:deduplicate=true:guard=true", "hybrid")
+"""The arms of the first comparison on every pool."""
+
+OTHERS = (
+    "deduplicated=uniform:deduplicate=true",
+    "hybrid without typicality=hybrid:typicality=false",
+    "screened entropy=top_utility:deduplicate=true:guard=true",
+    "core_set",
+    "hybrid without utility=hybrid:uncertainty=false",
+    "hybrid without near-duplicates=hybrid:deduplicate=false",
+    "hybrid without deficit=hybrid:deficit=false",
+    "entropy=top_utility",
+)
+"""What else could be behind a gain: single steps, and hybrid without each."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +69,20 @@ class Experiment:
 
 
 EXPERIMENTS = {
-    "first": Experiment(
-        ("cards-redundant", "cards-rare", "bccd-redundant", "cards"), ("uniform", "additive", SCREENED, "hybrid")
-    ),
+    "first": Experiment(("cards-redundant", "cards-rare", "bccd-redundant", "cards"), (*FOUR, *OTHERS)),
+    "plates": Experiment(("plates",), FOUR, budgets=(8, 16, 32, 64), imgsz=256),
 }
 """Name of a folder in docs/label-efficiency -> what is replayed there."""
 
 
 @click.command()
 @click.argument("name", metavar="TABLE", required=False, type=click.Choice(sorted(EXPERIMENTS)))
+@click.option("--arms", default=0, help="Only so many of the table's arms; 0 = all.")
 @click.option("--seeds", default=3, show_default=True, help="Units per pool.")
 @click.option("--minutes", default=55.0, show_default=True, help="Stop after the round that passes this.")
 @click.option("--jobs", default=2, show_default=True, help="Units at the same time, one CPU thread each.")
 @click.option("--device", default="auto", show_default=True)
-def main(name: str | None, *, seeds: int, minutes: float, jobs: int, device: str) -> None:
+def main(name: str | None, *, arms: int, seeds: int, minutes: float, jobs: int, device: str) -> None:
     """Replay one TABLE; run it again to go on."""
     from common.experiments.backtest.command import backtest
 
@@ -77,7 +90,7 @@ def main(name: str | None, *, seeds: int, minutes: float, jobs: int, device: str
         for key, experiment in EXPERIMENTS.items():
             console.print(f"{key}: {', '.join(experiment.arms)} on {', '.join(experiment.pools)}", highlight=False)
         return
-    wanted = EXPERIMENTS[name]
+    wanted = replace(EXPERIMENTS[name], arms=EXPERIMENTS[name].arms[: arms or None])
     data = [(pool, pools.make(pool, OUT / "pools")) for pool in wanted.pools]
     rest = ["--seeds", seeds, "--jobs", jobs, "--threads", 1, "--max-minutes", minutes, "--device", device]
     backtest.main([*wanted.arguments(DOCS / name, data), *map(str, rest)], standalone_mode=False)

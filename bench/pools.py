@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,8 @@ DIMMED = (0.75, 1.0)
 """Range of a copy's brightness."""
 RARE_IMAGES = 5
 """Photographs that show a rare class, in a pool of the rare kind."""
+SCENE_GAP = 5
+"""A scene of a video ends where no photograph follows for more seconds than that."""
 
 Row = tuple[int, float, float, float, float]
 
@@ -103,10 +107,34 @@ def rare(name: str, out: Path, classes: int = 2, seed: int = 0) -> Path:
     return _write(name, out, pool)
 
 
-def _write(name: str, out: Path, pool: Iterable[Photo]) -> Path:
-    """Images (links), labels, lists and data.yaml; returns data.yaml. The validation split is the data set's own."""
+def by_scene(name: str, out: Path) -> Path:
+    """Frames of videos, split so that no scene is on both sides: validation is the lowest quarter of scene hashes."""
+    everything = photos(data_set(name), "train") + photos(data_set(name), "val")
+    scene = _scenes(data_set(name) / "groups.csv")
+    quarter = {s for s in scene.values() if hashlib.sha1(s.encode(), usedforsecurity=False).digest()[0] < 64}
+    sides: tuple[list[Photo], list[Photo]] = ([], [])
+    for photo in everything:
+        sides[scene[photo.path.name] in quarter].append(photo)
+    return _write(name, out, *sides)
+
+
+def _scenes(groups: Path) -> dict[str, str]:
+    """Image name -> its scene, out of a table of image, video, second."""
+    with groups.open(newline="") as file:
+        rows = sorted((row["video"], int(row["second"]), row["image"]) for row in csv.DictReader(file))
+    scene: dict[str, str] = {}
+    last, current = ("", 0), ""
+    for video, second, image in rows:
+        if video != last[0] or second - last[1] > SCENE_GAP:
+            current = f"{video} from {second}"
+        scene[image], last = current, (video, second)
+    return scene
+
+
+def _write(name: str, out: Path, pool: Iterable[Photo], val: Sequence[Photo] = ()) -> Path:
+    """Images (links), labels, lists and data.yaml; returns data.yaml. ``val`` is the data set's own if not given."""
     source = data_set(name)
-    for split, members in (("train", pool), ("val", photos(source, "val"))):
+    for split, members in (("train", pool), ("val", val or photos(source, "val"))):
         lines = []
         for photo in members:
             target = out / "images" / photo.path.name
@@ -127,7 +155,7 @@ def _write(name: str, out: Path, pool: Iterable[Photo]) -> Path:
 POOLS: dict[str, Callable[[Path], Path]] = {
     "cards": lambda out: plain("cards", out),
     "bccd": lambda out: plain("bccd", out),
-    "plates": lambda out: plain("plates", out),
+    "plates": lambda out: by_scene("plates", out),
     "cards-redundant": lambda out: redundant("cards", out, 96),
     "bccd-redundant": lambda out: redundant("bccd", out, 64),
     "cards-rare": lambda out: rare("cards", out),

@@ -20,7 +20,8 @@ from common.domain import Floats, Ints
 from common.strategies import Pool, hybrid, query, screening
 from common.strategies.duplicates import Descriptors, groups
 from common.strategies.farthest_first import Deficit, farthest_first
-from common.strategies.points import Keeper, Points
+from common.strategies.keeper import Keeper
+from common.strategies.points import Points
 
 TILE = 8192
 
@@ -68,7 +69,7 @@ def exact(path: str, picks: str, balanced: str) -> dict[str, Any]:
     x = np.load(path)
     rng, count = np.random.default_rng(0), int(picks)
     presence = (rng.random((len(x), 5)) * (rng.random((len(x), 5)) < 0.2)).astype(np.float32)
-    deficit = Deficit(presence, presence * 2, np.array([9, 30, 90, 300, 900], np.float32))
+    deficit = Deficit(presence, presence * 2, 900.0, np.array([0.0, 600, 810, 870, 891]))
     used = deficit if balanced == "true" else None
     found = farthest_first(Points(x), count, anchors=np.array([0]), deficit=used).order
     wanted, _ = _plain(x, count, 0, used)
@@ -84,7 +85,7 @@ def _plain(
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     near = ((unit - unit[start]) ** 2).sum(axis=1)
     near[start] = -1
-    have = np.zeros(0 if deficit is None else len(deficit.target))
+    have = np.zeros(0) if deficit is None else deficit.have
     order, worst = np.zeros(count, np.int64), 0.0
     for place in range(count):
         value = np.sqrt(np.maximum(near, 0))
@@ -119,7 +120,7 @@ def radius(path: str, order: str, picks: str) -> dict[str, Any]:
 
 def _covering(x: Floats, order: Ints) -> float:
     points = Points(x)
-    near = points.closest(None, points.take(order), np.full(len(x), 4, np.float32))
+    near, _ = points.closest(None, points.take(order), np.full(len(x), 4, np.float32))
     return float(np.sqrt(near.max()))
 
 
@@ -131,7 +132,7 @@ def incremental(path: str, labelled: str, new: str) -> dict[str, Any]:
     seconds: list[float] = []
     for points_now, anchors in ((points, rows[: int(labelled)]), (points, rows), (Points(x), rows)):
         began = time.process_time()
-        near = points_now.covered(np.sort(anchors), everything).copy()
+        near = points_now.covered(np.sort(anchors), everything).squared.copy()
         seconds.append(time.process_time() - began)
         if len(seconds) == 2:
             late = near

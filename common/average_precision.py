@@ -7,15 +7,17 @@ chapter 8). Both models meet the same draws: their difference is paired.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import trapezoid
 
 Values = NDArray[np.float64]
 RECALLS = np.linspace(0, 1, 101)
 """Recall levels of the interpolated precision (COCO)."""
 REPEATS = 1000
+CHUNK = 1 << 17
+"""Numbers in a table of right boxes and draws; a dozen such tables are held at once."""
 LEVEL = 0.90
 
 
@@ -29,6 +31,8 @@ class Matches:
         confidence: Shape (m,).
         correct: Shape (m, T), bool: the box has a labelled box of its own that it overlaps by the threshold.
         truths: Shape (n, C), labelled boxes.
+        overlap: Shape (m,), in [0, 1]: IoU with the labelled box of the same class that it was matched to at the lowest
+            threshold, 0 where there is none; None where nobody asked.
     """
 
     image: NDArray[np.int64]
@@ -36,9 +40,12 @@ class Matches:
     confidence: Values
     correct: NDArray[np.bool_]
     truths: NDArray[np.int64]
+    overlap: Values | None = None
 
     def __post_init__(self) -> None:
         m, (n, classes) = len(self.image), self.truths.shape
+        if self.overlap is not None and self.overlap.shape != (m,):
+            raise ValueError(f"overlap must have shape {(m,)}, got {self.overlap.shape}")
         for name, wanted in (("label", (m,)), ("confidence", (m,)), ("correct", (m, self.correct.shape[1]))):
             if getattr(self, name).shape != wanted:
                 raise ValueError(f"{name} must have shape {wanted}, got {getattr(self, name).shape}")
@@ -87,31 +94,84 @@ def average_precision(found: Matches, draws: NDArray[np.int64] | None = None) ->
         Shape (R, C, T), in [0, 1]; NaN where a draw has no labelled box of a class.
     """
     n, classes = found.truths.shape
-    times = np.ones((1, n), np.int64) if draws is None else draws
-    out = np.full((len(times), classes, found.correct.shape[1]), np.nan)
-    order = np.argsort(-found.confidence, kind="stable")
-    for c in found.classes:
-        rows = order[found.label[order] == c]
-        wanted = times @ found.truths[:, c]
-        for r in np.flatnonzero(wanted):
-            out[r, c] = _one(found.correct[rows], times[r, found.image[rows]], int(wanted[r]))
+    every = np.ones((1, n), np.int64) if draws is None else draws
+    out = np.full((len(every), classes, found.correct.shape[1]), np.nan)
+    hits = {int(c): _hits(found, c) for c in found.classes}
+    step = max(1, CHUNK // max([n, *(len(h.image) for h in hits.values())]))
+    for first in range(0, len(every), step):
+        times = np.ascontiguousarray(every[first : first + step].T, np.float64)
+        wanted = found.truths.T @ times
+        for c, hit in hits.items():
+            there = wanted[c, :, None] > 0
+            out[first : first + step, c] = np.where(there, _each_threshold(hit, times, np.maximum(wanted[c], 1)), np.nan)
     return out
 
 
-def _one(correct: NDArray[np.bool_], times: NDArray[np.int64], wanted: int) -> Values:
-    """AP at each threshold of boxes in falling confidence, each there so many times."""
-    correct, times = correct[times > 0], times[times > 0]
-    out = np.zeros(correct.shape[1])
-    if not len(times):
-        return out
-    right = np.cumsum(correct * times[:, None], axis=0)
-    precision = right / np.cumsum(times)[:, None]
-    recall = right / wanted
-    for t in range(correct.shape[1]):
-        at = np.concatenate([[0.0], recall[:, t], [recall[-1, t], 1.0]])
-        best = np.maximum.accumulate(np.concatenate([[1.0], precision[:, t], [0.0, 0.0]])[::-1])[::-1]
-        out[t] = trapezoid(np.interp(RECALLS, at, best), RECALLS)
-    return out
+@dataclass(frozen=True)
+class _Hits:
+    """The k boxes of a class that are right at some threshold, in falling confidence.
+
+    Attributes:
+        image: Shape (k,).
+        correct: Shape (k, T).
+        runs: Shape (k, n), sparse: boxes of each image after the previous hit, down to this one.
+    """
+
+    image: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+    runs: Any
+
+
+def _hits(found: Matches, c: int) -> _Hits:
+    from scipy.sparse import csr_array  # as much as the rest of starting a command costs
+
+    rows = np.flatnonzero(found.label == c)
+    rows = rows[np.argsort(-found.confidence[rows], kind="stable")]
+    at = np.flatnonzero(found.correct[rows].any(axis=1))
+    ends = np.concatenate([[0], at + 1])
+    each = (np.ones(ends[-1]), found.image[rows[: ends[-1]]], ends)
+    hit = rows[at]
+    return _Hits(found.image[hit], found.correct[hit], csr_array(each, shape=(len(at), len(found.truths))))
+
+
+def _each_threshold(hits: _Hits, times: Values, wanted: Values) -> Values:
+    """AP of D draws at each threshold: shape (D, T).
+
+    Args:
+        hits: Of one class.
+        times: Shape (n, D): how often each draw has each image.
+        wanted: Shape (D,), above 0: labelled boxes of the class.
+    """
+    boxes, own = np.cumsum(hits.runs @ times, axis=0), times[hits.image]
+    areas = [_area(own[right], boxes[right], wanted) for right in hits.correct.T]
+    return np.stack(areas, axis=1)
+
+
+def _area(own: Values, boxes: Values, wanted: Values) -> Values:
+    """Area under the interpolated precision at ``RECALLS``, by trapezoids: shape (D,).
+
+    Between two right boxes precision is a straight line from the best after the last box before the second to the best
+    from the second on, so the recall levels between them are summed at once. A draw without the second box has none.
+
+    Args:
+        own: Shape (k, D): how often each draw has each right box, in falling confidence.
+        boxes: Shape (k, D): boxes of each draw down to that one, with it.
+        wanted: Shape (D,), above 0.
+    """
+    right = np.zeros((len(own) + 1, len(wanted)))
+    np.cumsum(own, axis=0, out=right[1:])
+    end = np.maximum.accumulate((right[1:] / np.maximum(boxes, 1))[::-1], axis=0)[::-1]
+    level = np.ceil(100 * right / wanted)  # RECALLS[level] is the first that is not below
+    used = (level[1:] > level[:-1]).any(axis=1)
+    own, boxes, end, right = own[used], boxes[used], end[used], right[:-1][used]
+    low, high = level[:-1][used], level[1:][used]
+    before = boxes - own
+    start = np.maximum((right + (before == 0)) / np.maximum(before, 1), end)
+    slope = (end - start) / np.maximum(own, 1)
+    weight = np.maximum(high - 0.5, 0) - np.maximum(low - 0.5, 0)  # the first level counts half
+    moment = high * (high - 1) - low * (low - 1)
+    flat = np.einsum("kd,kd->d", weight, start - slope * right)
+    return (flat + np.einsum("kd,kd->d", slope, moment) * wanted / 200) / 100
 
 
 def mean_ap(found: Matches, draws: NDArray[np.int64] | None = None) -> Values:

@@ -17,6 +17,7 @@ from common.config import Settings
 from common.errors import HardfirstError, SettingError, UnknownNameError
 from common.experiments.commands import EXPERIMENTS
 from common.lifeline import die_with
+from common.round_commands import ROUNDS, as_json_option, project_option, say
 
 
 class _Misuse(click.ClickException):
@@ -46,11 +47,6 @@ def main() -> None:
     """
 
 
-def _say(text: str, style: str | None = None) -> None:
-    """One line, as long as it is: what people and grep read."""
-    Console().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
 def _logging(settings: Settings) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if settings.log_json:
@@ -74,7 +70,6 @@ class _JsonLines(logging.Formatter):
 
 
 _parent = click.option("--parent", type=int, hidden=True, help="Die when this process dies.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
 def _child(parent: int | None) -> None:
@@ -98,7 +93,7 @@ def serve(parent: int | None) -> None:
     check_home(settings)
     with alone(settings.folder):
         check_serving(settings)
-        _say(f"hardfirst answers on http://{settings.bind}:{settings.port}; state is in {settings.folder}")
+        say(f"hardfirst answers on http://{settings.bind}:{settings.port}; state is in {settings.folder}")
         Supervisor(commands()).run()
 
 
@@ -145,7 +140,7 @@ def worker(parent: int | None) -> None:
 @click.option("--project", required=True, help="The platform's project id.")
 @click.option("--dry-run", is_flag=True, help="Print every change, make none.")
 @click.option("--replace", is_flag=True, help="Take the place of another connected backend.")
-@_as_json
+@as_json_option
 def connect(platform: str, project: str, dry_run: bool, replace: bool, as_json: bool) -> None:
     """Connect a project; what was there before is kept for `disconnect`.
 
@@ -159,11 +154,11 @@ def connect(platform: str, project: str, dry_run: bool, replace: bool, as_json: 
         click.echo(json.dumps({"dry_run": dry_run, "changes": listed, "warnings": warnings}, indent=2))
         return
     for change in changes:
-        _say(f"{'would change' if dry_run else 'changed'} {change}")
+        say(f"{'would change' if dry_run else 'changed'} {change}")
     for warning in warnings:
-        _say(f"warning: {warning}", style="yellow")
+        say(f"warning: {warning}", style="yellow")
     if not changes:
-        _say("nothing to change: the project is connected")
+        say("nothing to change: the project is connected")
 
 
 @main.command()
@@ -185,13 +180,13 @@ def disconnect(platform: str, project: str, keep_predictions: bool) -> None:
 
         changes = disconnect_project(settings, platform, project, keep_predictions=keep_predictions, progress=tell)
     for change in changes:
-        _say(f"changed {change}")
+        say(f"changed {change}")
     if not changes:
-        _say("nothing to change: the project is not connected")
+        say("nothing to change: the project is not connected")
 
 
 @main.command()
-@click.option("--project", "key", required=True, help="platform:id, such as label-studio:12.")
+@project_option
 @click.confirmation_option(prompt="Delete everything hardfirst knows of this project?")
 def forget(key: str) -> None:
     """Delete our data of a project; the platform is not touched.
@@ -201,12 +196,12 @@ def forget(key: str) -> None:
     from common.connection import forget_project
 
     forget_project(config.load(), key)
-    _say(f"forgot {key}")
+    say(f"forgot {key}")
 
 
 @main.command()
 @click.option("--project", "key", default=None, help="platform:id; default all.")
-@_as_json
+@as_json_option
 def status(key: str | None, as_json: bool) -> None:
     """Where every project stands: labels, round, queue, what is going on and why.
 
@@ -219,41 +214,28 @@ def status(key: str | None, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        _say("no project is connected; run `hardfirst connect PLATFORM --project ID`")
+        say("no project is connected; run `hardfirst connect PLATFORM --project ID`")
     for row in rows:
         _say_status(row)
 
 
 def _say_status(row: dict[str, Any]) -> None:
-    _say(f"{row['key']}  {row['title']}".rstrip(), style="bold")
-    for name in ("state", "images", "labels", "training", "queue", "model", "classes", "settings"):
+    say(f"{row['key']}  {row['title']}".rstrip(), style="bold")
+    for name in ("state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes", "settings"):
         if row[name]:
-            _say(f"  {name:<9} {row[name]}")
+            say(f"  {name:<9} {row[name]}")
     for warning in row["warnings"]:
-        _say(f"  {'warning':<9} {warning}", style="yellow")
+        say(f"  {'warning':<9} {warning}", style="yellow")
     for entry in row["journal"]:
         at = time.strftime("%m-%d %H:%M:%S", time.localtime(entry["at"]))
-        _say(f"  {at}  {entry['text']}")
-
-
-@main.command()
-@click.option("--project", "key", required=True, help="platform:id.")
-def train(key: str) -> None:
-    """Start a round now, whatever the number of new labels.
-
-    Example: hardfirst train --project label-studio:12
-    """
-    from common.connection import ask_training
-
-    ask_training(config.load(), key)
-    _say(f"asked; `hardfirst status --project {key}` shows the progress")
+        say(f"  {at}  {entry['text']}")
 
 
 @main.command(name="set")
-@click.option("--project", "key", required=True, help="platform:id.")
+@project_option
 @click.argument("changes", metavar="[NAME=VALUE]...", nargs=-1)
 @click.option("--unset", multiple=True, metavar="NAME", help="Back to the service's value; may be repeated.")
-@_as_json
+@as_json_option
 def set_(key: str, changes: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
     """Give one project settings of its own; without NAME=VALUE, list them.
 
@@ -268,7 +250,7 @@ def set_(key: str, changes: tuple[str, ...], unset: tuple[str, ...], as_json: bo
         return
     for row in rows:
         note = f"its own; {shown(row['default']) or 'nothing'} without" if row["own"] else ""
-        _say(f"{row['name']:<26} {shown(row['value']):<24} {note}".rstrip(), style="bold" if row["own"] else None)
+        say(f"{row['name']:<26} {shown(row['value']):<24} {note}".rstrip(), style="bold" if row["own"] else None)
 
 
 @main.command()
@@ -287,11 +269,11 @@ def settings(markdown: bool) -> None:
             click.echo(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning.replace('``', '`')} |")
         return
     for name, default, meaning in rows:
-        _say(f"{name:<32} {default:<16} {meaning}")
+        say(f"{name:<32} {default:<16} {meaning}")
 
 
-for _experiment in EXPERIMENTS:
-    main.add_command(_experiment)
+for _command in (*ROUNDS, *EXPERIMENTS):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

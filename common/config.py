@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,6 +98,26 @@ class Settings(BaseSettings):
     """Images per step."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of a training; 0 = all but one."""
+    train_from: Literal["base", "champion"] = "base"
+    """Weights a round starts from: those the project began with, or the champion's; all labels train either way."""
+    validation_share: float = Field(default=0.2, ge=0, lt=1)
+    """Of the labels, measured on instead of trained on while the random slice is small; 0 = the random slice alone."""
+    validation_images: int = Field(default=100, ge=1)
+    """The random slice is small until it measures on so many images."""
+    gate_images: int = Field(default=30, ge=1)
+    """Under so many validation images a new model is promoted provisionally, whatever was measured."""
+    gate_margin: float = Field(default=0.02, ge=0, le=1)
+    """A new model is kept back when it may be worse by more than this (mAP50-95, 90 % interval)."""
+    gate_class_drop: float = Field(default=0.05, ge=0, le=1)
+    """A new model is kept back when a class with 20 boxes falls by more than this (AP50-95)."""
+    stop_gain: float = Field(default=0.015, ge=0, le=1)
+    """Two rounds in a row under this gain (mAP50 per 100 labels) and the advice is to stop."""
+    keep_checkpoints: int = Field(default=5, ge=2)
+    """Newest checkpoints of a project whose weights and predictions stay on disk, besides the one that serves."""
+    control: bool = False
+    """Train a control on the random slice now and then, to tell what the order saved: two more trainings each time."""
+    pseudo_labels: bool = False
+    """Train on what the model is very sure of, too (CEAL); never shown, never measured on."""
     trust_converted: bool = False
     """Train on annotations that were made in bulk from predictions."""
 
@@ -191,24 +211,27 @@ def load(**overrides: Any) -> Settings:
 PROJECT_FIELDS = (
     *("strategy", "acquisition", "strategy_options", "committee", "imgsz", "seed"),
     *("min_new_labels", "pause_s", "updates", "epochs", "batch"),
+    *("train_from", "validation_share", "validation_images", "gate_images", "gate_margin", "gate_class_drop"),
+    *("stop_gain", "control", "pseudo_labels"),
 )
 """Settings that a project may have its own value of (`hardfirst set`)."""
 
 
-def for_project(base: Settings, own: Mapping[str, Any]) -> Settings:
+def for_project(base: Settings, own: Mapping[str, Any], named: Callable[[str], str] = str) -> Settings:
     """The settings of one project: the service's, its own values in their place.
 
     Args:
         base: Of the service.
         own: Values by the names of ``PROJECT_FIELDS``, as text or as what they are. Options of the strategy stand
             beside the service's where both have the same strategy; another strategy starts from its own defaults.
+        named: What the person who set a field of ``own`` calls it.
 
     Raises:
         SettingError: One sentence naming what is wrong, its value and what is allowed.
     """
     if not own:
         return base
-    values = _own(own).model_dump(exclude_unset=True)
+    values = _own(own, named).model_dump(exclude_unset=True)
     shared = base.strategy_options if values.get("strategy", base.strategy) == base.strategy else ()
     if "strategy_options" in values or shared != base.strategy_options:
         values["strategy_options"] = merged_options(shared, values.get("strategy_options", ()))
@@ -226,11 +249,11 @@ def own_values(own: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _own(own: Mapping[str, Any]) -> Any:
+def _own(own: Mapping[str, Any], named: Callable[[str], str] = str) -> Any:
     try:
         return _project_model()(**own)
     except ValidationError as error:
-        raise SettingError("; ".join(_sentence(e, own) for e in error.errors())) from error
+        raise SettingError("; ".join(_sentence(e, own, named) for e in error.errors())) from error
 
 
 @cache
@@ -246,7 +269,9 @@ def variable(field: str) -> str:
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"HARDFIRST_{field.upper()}"
 
 
-def _sentence(error: Any, own: Iterable[str] = ()) -> str:
+def _sentence(error: Any, own: Iterable[str] = (), named: Callable[[str], str] = str) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
-    known = name if name in own or name.isupper() or name not in Settings.model_fields else variable(name)
+    known = (
+        named(name) if name in own else name if name.isupper() or name not in Settings.model_fields else variable(name)
+    )
     return f"{known} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

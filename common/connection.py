@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common import compose
 from common.compose import media, open_platform, plugin, plugins
 from common.config import Settings
 from common.errors import HardfirstError, ProjectGoneError, SettingError, StoreError, UnknownNameError
 from common.loop import project_settings
 from common.loop.publishing import highest_number
+from common.loop.tools import Tools
 from common.media import Source, hosts_to_allow
 from common.ports import Change, Platform
 from common.store import Store, open_store
@@ -187,7 +189,8 @@ def disconnect_project(
     with opened(settings) as store:
         row = _known(store, f"{platform}:{project}")
         port = open_platform(settings, store, row)
-        store.projects.update(row.key, state="archived", reason="disconnected by a person", publication=None)
+        gone: dict[str, Any] = {"state": "archived", "publication": None, "way_back": {}}
+        store.projects.update(row.key, reason="disconnected by a person", **gone)
         _stop_round(store, row)
         try:
             changes = port.disconnect()
@@ -246,19 +249,15 @@ def _evict(settings: Settings, store: Store) -> None:
         library.evict(keep)
 
 
-def ask_training(settings: Settings, key: str) -> None:
-    """A person wants a round now.
+@contextmanager
+def project_tools(settings: Settings, key: str) -> Iterator[tuple[Tools, ProjectRow]]:
+    """(what the loop works with, the project), for a command that asks something of it.
 
     Raises:
-        HardfirstError: The project is not connected.
+        UnknownNameError: No such project; the message lists those there are.
     """
     with opened(settings) as store:
-        row = _known(store, key)
-        if row.state == "archived":
-            raise HardfirstError(
-                f"{key} is not connected: run `hardfirst connect {row.platform} --project {row.external}` first"
-            )
-        store.projects.update(key, training_asked=time.time())
+        yield compose.tools(settings, store), _known(store, key)
 
 
 def set_project(

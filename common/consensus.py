@@ -27,7 +27,7 @@ def training_label(answers: Sequence[Annotation], *, trust_converted: bool = Fal
     if truth:
         best = max(truth, key=lambda a: a.updated)
         return Label(best.sample, best.boxes)
-    people = _latest_per_person(usable)
+    people = latest_per_person(usable)
     if len(people) == 1:
         return Label(people[0].sample, people[0].boxes)
     if len(people) == 2:
@@ -38,7 +38,7 @@ def training_label(answers: Sequence[Annotation], *, trust_converted: bool = Fal
     return Label(people[0].sample, _majority(people), f"{len(people)} annotators: boxes that most of them drew")
 
 
-def _latest_per_person(answers: Sequence[Annotation]) -> list[Annotation]:
+def latest_per_person(answers: Sequence[Annotation]) -> list[Annotation]:
     """Oldest first; answers of unknown people count each for itself."""
     latest: dict[str, Annotation] = {}
     for a in sorted(answers, key=lambda a: a.updated):

@@ -3,6 +3,7 @@
 HardfirstError
 ├── SettingError             a setting is missing or has a value that is not allowed
 ├── UnknownNameError         a strategy, acquisition function or platform that is not registered
+├── RefusedError             what a person asked for cannot be done as things stand
 ├── PlatformError            the annotation platform said no, or did not answer
 │   ├── PlatformUnreachableError   no answer, or a server-side failure: worth another try later
 │   ├── AccessDeniedError          wrong, expired or powerless token
@@ -31,6 +32,10 @@ class SettingError(HardfirstError):
 
 class UnknownNameError(HardfirstError):
     """A name that no registry holds; the message lists the right ones."""
+
+
+class RefusedError(HardfirstError):
+    """What a person asked for cannot be done as things stand; the message says why and what can."""
 
 
 class PlatformError(HardfirstError):

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.average_precision import Matches
 from common.domain import Annotation, Label, Prediction, ProjectSpec, QueueItem, RemoteSample
 
 
@@ -201,6 +202,7 @@ class TrainingSpec:
         seed: Of everything random in the child.
         threads: CPU threads of the child, 0 = all but one (at least one).
         token: Fencing token; comes back in the result.
+        measure: Absolute paths of other weights to measure on the same validation set once the training is done.
     """
 
     folder: Path
@@ -214,6 +216,7 @@ class TrainingSpec:
     seed: int
     threads: int
     token: int
+    measure: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -248,11 +251,25 @@ class JobRunner(Protocol):
 class Trainer(Protocol):
     """Trains a round: a data set and a job of it."""
 
-    def start(self, spec: TrainingSpec, samples: Sequence[TrainingSample]) -> list[str]:
+    def start(
+        self, spec: TrainingSpec, samples: Sequence[TrainingSample], val: Sequence[TrainingSample] = ()
+    ) -> list[str]:
         """Write the data set and start, or resume, the training in ``spec.folder``.
+
+        Args:
+            spec: What to train, and which other weights to measure.
+            samples: To train on.
+            val: To measure on, never trained on; may be empty.
 
         Returns:
             One sentence for every box that could not be used; its image trains all the same.
+        """
+
+    def matches(self, folder: Path) -> dict[str, Matches]:
+        """sha256 of weights -> what their boxes came to on the validation set of a training that is done.
+
+        Rows of ``truths`` are the validation samples that could be read, in the order of their ids; columns are
+        ``spec.classes``. Empty without a validation set.
         """
 
     def poll(self, folder: Path) -> TrainingProgress:

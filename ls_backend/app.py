@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +10,8 @@ from flask import Blueprint, Response, jsonify, request
 
 from common.domain import Event, ProjectSpec, RemoteSample
 from common.errors import HardfirstError, StoreError, UnsupportedProjectError
-from common.web.app import BadRequestError
 from common.web.backend import Answer, Backend
+from common.web.body import BadRequestError, json_object
 from ls_backend import label_config, wire
 
 PLATFORM = "label-studio"
@@ -42,7 +41,7 @@ def blueprint(backend: Backend) -> Blueprint:
     routes = Blueprint("label_studio", __name__)
     routes.add_url_rule("/", "index", lambda: jsonify(_health()))
     routes.add_url_rule("/health", "health", lambda: jsonify(_health()))
-    routes.add_url_rule("/setup", "setup", lambda: jsonify(setup(backend, body())), methods=["POST"])
+    routes.add_url_rule("/setup", "setup", lambda: jsonify(setup(backend, json_object())), methods=["POST"])
     routes.add_url_rule("/predict", "predict", lambda: _predict(backend), methods=["POST"])
     routes.add_url_rule("/webhook", "webhook", lambda: _webhook(backend), methods=["POST"])
     routes.add_url_rule("/train", "train", lambda: _train(backend), methods=["POST"])
@@ -52,27 +51,6 @@ def blueprint(backend: Backend) -> Blueprint:
 
 def _health() -> dict[str, str]:
     return {"status": "UP", "model_class": MODEL_CLASS}
-
-
-def body() -> dict[str, Any]:
-    """The request's JSON object; depth and size are bounded.
-
-    Raises:
-        BadRequestError: It is not a JSON object.
-    """
-    if not request.is_json:  # also keeps out the forms that a web page may post anywhere without being asked
-        raise BadRequestError(f"the content type is {request.mimetype!r}; send application/json")
-    try:
-        found = json.loads(request.get_data(), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"the body is not JSON: {error}; send an object") from error
-    if not isinstance(found, dict):
-        raise BadRequestError(f"the body is a JSON {type(found).__name__}; send an object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def project_id(value: Any) -> str:
@@ -110,7 +88,7 @@ def version(backend: Backend, project: str) -> str:
 
 def _predict(backend: Backend) -> Response:
     request.max_content_length = MAX_PREDICT
-    return jsonify(predict(backend, body()))
+    return jsonify(predict(backend, json_object()))
 
 
 def predict(backend: Backend, sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +157,7 @@ def _spec(backend: Backend, key: str, sent: Mapping[str, Any]) -> ProjectSpec:
 
 
 def _webhook(backend: Backend) -> tuple[Response, int]:
-    for event in events(backend, body()):
+    for event in events(backend, json_object()):
         backend.record(event)
     return jsonify(status="ok"), 200
 
@@ -217,7 +195,7 @@ def _listed(value: Any) -> list[dict[str, Any]]:
 
 def _train(backend: Backend) -> tuple[Response, int]:
     """Older servers and scripts ask here; the worker trains."""
-    sent = body()
+    sent = json_object()
     project = project_id(sent.get("project"))
     if not project:
         raise BadRequestError(f"project is {sent.get('project')!r}; send the project's id")

@@ -2,7 +2,8 @@
 
 One line per decision, one write per line: killed at any moment it lacks at most the line in work. A line that was cut
 off is passed over and its image decided again. The last line of a content counts, so that a person reverses a decision
-by one line more.
+by one line more. What decisions hang on (the model, ...) stands in lines without an image: its kind in ``by``, JSON in
+``reason``.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from common.errors import SettingError
 
-WATCH, PERSON = "watch", "person"
+WATCH, DUPLICATE, PERSON = "watch", "duplicate", "person"
+"""Who decided: the running threshold, the rule that no near-duplicate is queued, a person."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Line:
         queued: 'yes' or 'no'.
         utility: Share of the images before it that are less informative, in [0, 1].
         reason: In words.
-        by: 'watch' or 'person'.
-        value: What the utility is the rank of, 0 or more.
+        by: 'watch', 'duplicate' or 'person'.
+        value: What the utility is the rank of; see ``Judge.values``.
         threshold: Where the running quantile stood after it.
         sha256: Of the content; last, so that a line that was cut off has none.
     """
@@ -80,11 +84,19 @@ class Journal:
             yield
 
     def lines(self) -> list[Line]:
-        """Every whole line, oldest first; [] where there is no file.
+        """Every whole line about an image, oldest first; [] where there is no file.
 
         Raises:
             SettingError: The file is something else.
         """
+        return [line for row in self._rows() if (line := _line(row)) is not None]
+
+    def known(self, kind: str) -> dict[str, Any] | None:
+        """What was kept last by ``keep`` under this name; None where nothing was. Raises SettingError as ``lines``."""
+        found = [told for row in self._rows() if (told := _told(row, kind)) is not None]
+        return found[-1] if found else None
+
+    def _rows(self) -> list[str]:
         try:
             text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         except FileNotFoundError:
@@ -94,16 +106,40 @@ class Journal:
         rows = [row.rstrip("\r") for row in text.removeprefix("\ufeff").split("\n")]
         if rows[0] and not ",".join(COLUMNS).startswith(rows[0]) and _line(rows[0]) is None:
             raise SettingError(f"--out is {self.path}, which is not a queue of `hardfirst watch`: name another file")
-        return [line for row in rows if (line := _line(row)) is not None]
+        return rows
 
     def add(self, line: Line) -> None:
         """Append, in one write. Raises SettingError where that cannot be done."""
+        self._append([str(v) for v in asdict(line).values()])
+
+    def keep(self, at: str, kind: str, told: Mapping[str, Any]) -> None:
+        """Append a line without an image, JSON-able, in one write. Raises SettingError as ``add``."""
+        cells = {"at": at, "reason": json.dumps(told, ensure_ascii=False), "by": kind}
+        self._append([cells.get(name, "") for name in COLUMNS])
+
+    def _append(self, cells: Sequence[str]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+", buffering=0) as file:
-                file.write(_start(file) + _text([str(v) for v in asdict(line).values()]))
+                file.write(_start(file) + _text(cells))
         except OSError as error:
             raise SettingError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+    def set_aside(self) -> Path | None:
+        """Give the file a name that is free, such as queue.1.csv, and return that; None where there is no file.
+
+        Raises:
+            SettingError: The file is something else, or it cannot be renamed.
+        """
+        self._rows()
+        if not self.path.exists():
+            return None
+        numbered = (self.path.with_name(f"{self.path.stem}.{n}{self.path.suffix}") for n in range(1, 10**6))
+        free = next(path for path in numbered if not path.exists())
+        try:
+            return self.path.rename(free)
+        except OSError as error:
+            raise SettingError(f"{self.path} cannot be renamed to {free}: {error.strerror or error}") from error
 
     def sync(self) -> None:
         """Wait until every line is on the disk."""
@@ -137,7 +173,7 @@ def _text(cells: Sequence[str]) -> bytes:
 
 
 def _line(text: str) -> Line | None:
-    """None for an empty line, the head, or a line that is not whole."""
+    """None for an empty line, the head, one without an image, or a line that is not whole."""
     cells = next(csv.reader([text]), [])
     if len(cells) != len(COLUMNS) or not re.fullmatch(r"[0-9a-f]{64}", cells[-1]):
         return None
@@ -147,3 +183,16 @@ def _line(text: str) -> Line | None:
     except ValueError:
         return None
     return Line(**{**values, **numbers})  # type: ignore[arg-type]
+
+
+def _told(text: str, kind: str) -> dict[str, Any] | None:
+    """The JSON of a whole line without an image, of this kind; else None."""
+    cells = next(csv.reader([text]), [])
+    values = dict(zip(COLUMNS, cells, strict=False))
+    if len(cells) != len(COLUMNS) or values["by"] != kind or values["sha256"]:
+        return None
+    try:
+        told = json.loads(values["reason"])
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None

@@ -16,10 +16,11 @@ from common.errors import MediaError, SettingError
 from common.experiments.files import SUFFIXES, find_images, find_labelled, plain, require_other
 from common.experiments.ranking import Classes, Ranking, Wish, label_counts, project_classes, rank
 from common.experiments.scoring import Scored, Scorer
-from common.experiments.sheet import FIRST, Card, draw_sheet
+from common.experiments.sheet import FIRST, Card, draw_sheet, is_sheet, save_sheet
 from common.loop.lookalikes import near_duplicates
 from common.ports import Model, Models
 from common.store import Store
+from common.strategies import REGISTRY
 from common.yolo.files import replacing
 
 COLUMNS = {
@@ -37,7 +38,7 @@ COLUMNS = {
     "nearest_labelled_distance": "To that one, in [0, 2]",
     "duplicate_group": "Number of the group of near-duplicates, counted along the queue; empty without one",
     "duplicate_of": "The labelled or better placed image of that group",
-    "outlier": "yes = unlike all other images, held back (hybrid)",
+    "outlier": "yes = unlike all other images, held back (hybrid, and every strategy with `guard=true`)",
     "random_slice": "yes = drawn by chance to measure against (with `--random-slice`)",
     "problem": "Why the image could not be read; such images come last",
 }
@@ -46,6 +47,8 @@ COLUMNS = {
 
 SHOWN_PROBLEMS = 10
 """Unreadable images named on the terminal; the CSV names all."""
+CLEAR, KNOWN_SHARE = 0.25, 0.1
+"""A model that has a box of at least this confidence in less than this share of images does not seem to know them."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Request:
     def __post_init__(self) -> None:
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise SettingError(f"--sheet is {self.sheet}: its name must end in .png, .jpg or .jpeg")
+        if self.sheet is not None and self.sheet.exists() and not is_sheet(self.sheet):
+            raise SettingError(
+                f"--sheet is {self.sheet}, which exists and is no contact sheet of hardfirst: name another file"
+            )
         if self.out.is_dir() or (self.sheet is not None and self.sheet == self.out):
             raise SettingError(f"--out is {self.out}: name a file of its own for the CSV")
         if self.out.suffix.lower() in SUFFIXES:
@@ -116,7 +123,7 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
         ModelError: The weights cannot be loaded.
         StoreError: The database is locked or full.
     """
-    images = find_images(request.source)
+    images, sheets = _images(request.source)
     labelled = find_labelled(request.labelled, images, request.source) if request.labelled else []
     classes = project_classes(model, request.only, request.data)
     counts, with_label, silent = label_counts(labelled, classes)
@@ -130,12 +137,22 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
     place = {path: row for row, path in enumerate(everything)}
     rows = np.array([place[p] for p in labelled], np.int64)
     made = rank(scored, rows, counts, classes, _groups(scored), request.wish, settings)
-    report = Report(
-        _rows(made), _summary(request, settings, model, scored, made), _notes(model, classes, scored, silent)
-    )
+    notes = [f"{len(sheets)} contact sheets of hardfirst are left out, such as {sheets[0]}"] if sheets else []
+    notes += _notes(model, classes, scored, silent) + _strangers(settings, made)
+    report = Report(_rows(made), _summary(request, settings, model, scored, made), notes)
     report.summary["label_files"] = with_label
     _write(request, report, made)
     return report
+
+
+def _images(source: Path) -> tuple[list[Path], list[Path]]:
+    """(images to rank, contact sheets that lie among them). Raises as ``find_images``; MediaError with sheets alone."""
+    found = find_images(source)
+    sheets = [path for path in found if is_sheet(path)]
+    if len(sheets) == len(found):
+        raise MediaError(f"there is no image in {source} but contact sheets of hardfirst, such as {sheets[0]}")
+    marked = set(sheets)
+    return [path for path in found if path not in marked], sheets
 
 
 def _groups(scored: Scored) -> Ints:
@@ -216,6 +233,21 @@ def _notes(model: Model, classes: Classes, scored: Scored, silent: str) -> list[
     return [*notes, f"and {hidden} more images that could not be read"] if hidden > 0 else notes
 
 
+def _strangers(settings: Settings, made: Ranking) -> list[str]:
+    """One sentence where the model sees next to nothing, and the strategy asks it for its doubt."""
+    asks = "acquisition" in REGISTRY[settings.strategy].options.__dataclass_fields__
+    pool, readable = made.pool, int(made.pool.readable.sum())
+    clear = int((pool.detections.greatest(pool.detections.confidence) >= CLEAR).sum())
+    if not (asks and pool.knows and readable) or clear >= KNOWN_SHARE * readable:
+        return []
+    so = "the order rests on typicality and diversity more than on doubt"
+    so = so if settings.strategy == "hybrid" else "its doubt, which the order goes by, says little"
+    return [
+        f"the model does not seem to know these images: it has a box of confidence {CLEAR:g} or more in {clear} of "
+        f"{readable}, so {so}: give a --model that knows the classes, or --strategy typicality, which asks none"
+    ]
+
+
 def _write(request: Request, report: Report, made: Ranking) -> None:
     """The CSV, and the sheet where one is wanted; each whole or not at all."""
     try:
@@ -225,7 +257,7 @@ def _write(request: Request, report: Report, made: Ranking) -> None:
             title = f"The first {min(FIRST, len(report.rows))} of {count} images to label"
             told = f"{Path(report.summary['model']).name} · {report.summary['strategy']}"
             with replacing(request.sheet) as fresh:
-                draw_sheet(_cards(report.rows, made), title, told).save(fresh, quality=90)
+                save_sheet(draw_sheet(_cards(report.rows, made), title, told), fresh)
     except OSError as error:
         raise SettingError(f"{request.out.parent} cannot be written: {error.strerror or error}") from error
 

@@ -13,6 +13,7 @@ import yaml
 from common.config import Settings
 from common.domain import ClassMapping, Ints, Prediction, ProjectSpec
 from common.errors import SettingError, UnknownNameError
+from common.experiments.limits import require_budget
 from common.experiments.scoring import Scored
 from common.loop.ordering import slice_hash
 from common.loop.project_settings import whole_options
@@ -36,8 +37,8 @@ class Wish:
     slice_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.budget is not None and self.budget < 1:
-            raise SettingError(f"--budget is {self.budget}: at least 1 image is allowed")
+        if self.budget is not None:
+            require_budget(self.budget)
         if not 0 <= self.slice_share < 1:
             raise SettingError(f"--random-slice is {self.slice_share:g}: at least 0 and below 1 is allowed")
 

@@ -73,6 +73,15 @@ class Scorer:
         self._committee = _committee(settings, models, model)
         self._known = self._said.have(model.sha256, settings.imgsz, self._committee.looks)
 
+    @property
+    def looks(self) -> str:
+        """What was asked for besides the one pass; see ``Committee.looks``."""
+        return self._committee.looks
+
+    def descriptors(self, hashes: Sequence[str]) -> dict[str, bytes]:
+        """sha256 -> near-duplicate descriptor, of the contents that have been scored before."""
+        return self._said.descriptors(hashes)
+
     def score(self, paths: Sequence[Path], tell: Tell = lambda _done: None) -> Scored:
         """Score what has not been scored; what is done stays done when this is interrupted.
 

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.acquisition import ACQUISITIONS
+from common.acquisition.aggregate import AGGREGATIONS
 from common.domain import Ints
 from common.errors import SettingError, UnknownNameError
+from common.experiments import limits
 from common.experiments.files import require_other
 from common.strategies import REGISTRY, Pool, query
 from common.strategies.options import option
@@ -21,6 +24,8 @@ from common.strategies.points import Points
 
 NEED_UTILITY = ("additive", "stream", "top_utility")
 """Strategies that order by utility and have nothing else to go by."""
+_NAMES = {"acquisition": ACQUISITIONS, "aggregation": AGGREGATIONS}
+"""Options that are names; whoever brings utilities asks none of them, and a wrong one is wrong all the same."""
 _MAGIC = b"\x93NUMPY"
 _SMALL = 4096
 
@@ -32,13 +37,13 @@ class Request:
     Attributes:
         embeddings: .npy of shape (n, D), float16, float32 or float64.
         out: .npy to write: indices into the rows, int64, best first.
-        budget: Rows wanted, 0 or more.
+        budget: Rows wanted, 1 or more.
         strategy: A name of ``REGISTRY``.
         options: ``name=value`` of the strategy.
         utility: .npy of shape (n,), finite, higher = more informative; None = there is none.
         labelled: .npy of row indices, or a mask of shape (n,); None = nothing is labelled.
         seed: Of everything random.
-        device: 'cpu', 'cuda', 'cuda:1', 'mps': where matrix products are done.
+        device: 'auto', 'cpu', 'mps', '0': where matrix products are done.
     """
 
     embeddings: Path
@@ -59,14 +64,15 @@ def run(request: Request) -> tuple[Ints, int]:
     greedily as far as the budget goes, unless an option ``greedy_limit`` says otherwise.
 
     Raises:
-        UnknownNameError: No such strategy.
+        UnknownNameError: No such strategy, acquisition function or aggregation.
         SettingError: A file, an option or a number that is not allowed; one sentence.
     """
     options = _options(request)
+    device = limits.device(request.device)
     if not request.out.parent.is_dir():
         raise SettingError(f"--out is {request.out}, but there is no folder {request.out.parent}: make it first")
     require_other("--out", request.out, (request.embeddings, request.utility, request.labelled))
-    pool = _pool(request)
+    pool = replace(_pool(request), points=_holder(device))
     found = query(request.strategy, pool, request.budget, np.random.default_rng(request.seed), **options)
     _write(request.out, found.order)
     return found.order, int((~pool.labelled).sum())
@@ -79,8 +85,7 @@ def _pool(request: Request) -> Pool:
     if utility is None and request.strategy in NEED_UTILITY:
         raise SettingError(f"strategy {request.strategy!r} orders by utility: give --utility, one number per row")
     labelled = None if request.labelled is None else _labelled(request.labelled, n)
-    pool = Pool.from_embeddings(features, labelled=labelled, utility=utility)
-    return replace(pool, points=_holder(request.device))
+    return Pool.from_embeddings(features, labelled=labelled, utility=utility)
 
 
 def _holder(device: str) -> Callable[[NDArray[Any]], Points]:
@@ -88,7 +93,7 @@ def _holder(device: str) -> Callable[[NDArray[Any]], Points]:
         return Points
     from common.yolo.points import DevicePoints
 
-    return partial(DevicePoints, device=f"cuda:{device}" if device.isdigit() else device)
+    return partial(DevicePoints, device=device)
 
 
 def _embeddings(path: Path) -> NDArray[Any]:
@@ -153,8 +158,7 @@ def _array(option: str, path: Path, wanted: str) -> NDArray[Any]:
 
 
 def _options(request: Request) -> dict[str, Any]:
-    if request.budget < 0:
-        raise SettingError(f"--budget is {request.budget}: 0 or more rows are allowed")
+    limits.require_budget(request.budget)
     if request.seed < 0:
         raise SettingError(f"--seed is {request.seed}: 0 or more is allowed")
     if request.strategy not in REGISTRY:
@@ -167,6 +171,8 @@ def _options(request: Request) -> dict[str, Any]:
             name, value = option(request.strategy, text)
         except SettingError as error:
             raise SettingError(f"--option {text}: {error}") from error
+        if name in _NAMES and value not in _NAMES[name]:
+            raise UnknownNameError(f"--option {text}: no {name} {value!r}; there are {sorted(_NAMES[name])}")
         options[name] = value
     return options
 

@@ -20,7 +20,7 @@ _file = click.Path(path_type=Path)
 @click.option("--strategy", required=True, help="Query strategy: core_set, hybrid, ...")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the strategy; may be repeated.")
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, mps, 0.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.option("--out", required=True, type=_file, help=".npy: row numbers, int64, best first.")
 def select(*, as_json: bool, **given: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from common.domain import Floats
 from common.experiments.files import plain
@@ -22,6 +22,10 @@ ACROSS = 6
 
 UNSURE = (0.19, 0.81)
 """Confidences at which the binary entropy is .7 bits: what the reasons call uncertain lies between."""
+
+MARK = "contact sheet of hardfirst"
+"""Stands in the first bytes of the file, as a text of PNG or a comment of JPEG."""
+_HEAD_BYTES = 512
 
 _WIDE, _HIGH, _TEXT = 310, 232, 126
 _GAP, _HEAD, _PAD = 18, 84, 10
@@ -87,6 +91,22 @@ def draw_sheet(cards: Sequence[Card], title: str, told: str = "") -> Image.Image
         corner = (_GAP + i % across * (_WIDE + _GAP), _HEAD + i // across * (_HIGH + _TEXT + _GAP))
         _draw_card(sheet, pen, card, corner)
     return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet, marked as one. Raises OSError, or ValueError for a suffix that Pillow does not know."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", MARK)
+    sheet.save(path, quality=90, comment=MARK, pnginfo=text)
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether a file is a sheet that ``save_sheet`` wrote, wherever it is and whatever it is called."""
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _heading(pen: Any, width: int, title: str, told: str) -> None:

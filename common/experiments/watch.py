@@ -1,7 +1,8 @@
 """`hardfirst watch`: images that arrive in a folder are scored, and queued or kept aside, one after the other.
 
 An image's value is hybrid's (the doubt of its boxes); its utility is the share of the last ``WINDOW`` images with a
-lower value; it is queued when that is at or above a running quantile that keeps a rate (``strategies.stream``).
+lower value; it is queued when that is at or above a running quantile that keeps a rate (``strategies.stream``). A
+near-duplicate of an image that came before is kept, and moves neither that quantile nor the values compared with.
 Plain polling: network folders tell nobody when a file comes.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,13 +20,12 @@ import numpy as np
 from common.domain import Prediction
 from common.errors import MediaError, SettingError
 from common.experiments.files import ImageFile, Stamp, find_images, read_image, stamp
-from common.experiments.journal import PERSON, WATCH, Journal, Line
-from common.experiments.ranking import Classes
-from common.experiments.scoring import Scorer
-from common.strategies.image_value import Terms, image_value
-from common.strategies.pool import Pool, Values
-from common.strategies.reasons import Chosen, parts
-from common.strategies.screening import screen
+from common.experiments.journal import DUPLICATE, PERSON, WATCH, Journal, Line
+from common.experiments.judge import Judge
+from common.experiments.scoring import Scored, Scorer
+from common.experiments.seen import Seen
+from common.experiments.sheet import is_sheet
+from common.strategies.pool import Values
 from common.strategies.stream import Threshold, decide
 
 WINDOW = 2000
@@ -34,45 +34,8 @@ BATCH = 256
 """Images scored before they are decided, at most: those of one batch are compared with each other too."""
 SETTLE_S = 1.0
 """A file whose size and time of change stand still for this long is taken to be complete."""
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What an image is worth to a model.
-
-    Attributes:
-        classes: See ``project_classes``; the model must know one of them.
-        acquisition: A name of ``ACQUISITIONS``.
-    """
-
-    classes: Classes
-    acquisition: str = "entropy"
-
-    def values(self, predictions: Sequence[Prediction]) -> list[tuple[float, str]]:
-        """(value, 0 or more; what speaks for the image in words) of each image.
-
-        Raises:
-            UnknownNameError: No such acquisition function.
-            SettingError: One that needs what these predictions do not carry.
-        """
-        terms = Terms(self.acquisition)
-        out = []
-        for prediction in predictions:
-            pool = Pool.from_predictions(
-                [prediction], self.classes.columns, len(self.classes.names), class_names=self.classes.names
-            )
-            value = image_value(pool, terms)
-            out.append((float(value[0]), _words(pool, terms)))
-        return out
-
-
-def _words(pool: Pool, terms: Terms) -> str:
-    """What the boxes waver between; '' when nothing is to be said."""
-    value, row = np.zeros(1), np.zeros(1, np.int64)
-    screened = screen(pool, value, np.random.default_rng(0), deduplicate=False, guard=False)
-    chosen = Chosen(pool, screened, value, value, np.full(1, np.nan, np.float32), "mid", 0, terms)
-    reason = str(parts(chosen, row)[0]["reason"])
-    return "" if reason.startswith("more informative than") else reason
+CALIBRATION = "calibration"
+"""The journal's lines of this kind: up to which distance images are near-duplicates here."""
 
 
 class Watcher:
@@ -84,6 +47,7 @@ class Watcher:
         scorer: Scores images, each content once.
         judge: Values them.
         rate: Wanted share of queued images, in (0, 1).
+        deduplicate: Keep near-duplicates of images that came before, whatever they are worth.
         max_bytes: A larger file is not looked at.
         hear: Called with every new line.
         complain: Called with every sentence about a file that could not be read.
@@ -98,30 +62,41 @@ class Watcher:
         judge: Judge,
         *,
         rate: float = 0.1,
+        deduplicate: bool = True,
         max_bytes: int = 64 * 2**20,
         hear: Callable[[Line], None] = lambda _line: None,
         complain: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 0 < rate < 1:
-            raise SettingError(f"--rate is {rate:g}: more than 0 and less than 1 is allowed, such as .1")
-        if not folder.is_dir():
-            raise SettingError(f"{folder} is not a folder: name the one in which images arrive")
+        require(folder, rate)
         self._folder, self._journal, self._scorer, self._judge = folder, journal, scorer, judge
         self._max_bytes, self._hear, self._complain, self._clock = max_bytes, hear, complain, clock
         self._settled: dict[Path, Stamp] = {}
         self._waiting: dict[Path, tuple[Stamp, float]] = {}
         self._take_up(rate)
+        self._seen = self._recall() if deduplicate else None
 
     def _take_up(self, rate: float) -> None:
         """Where the journal says that everything stood."""
         lines = self._journal.lines()
         own = [line for line in lines if line.by == WATCH]
-        self.decided = {line.sha256 for line in lines}
+        self.decided = {line.sha256: line for line in lines}
         self._window = deque((line.value for line in own), maxlen=WINDOW)
         # Utilities are ranks, so that the quantile wanted is known before the first image.
         level = own[-1].threshold if own else 1 - rate
         self.threshold = Threshold(level, rate, seen=len(own), queued=sum(line.queued == "yes" for line in own))
+
+    def _recall(self) -> Seen:
+        """The images decided so far, as far as their descriptors are still known."""
+        bodies = self._scorer.descriptors(list(self.decided))
+        known = self._journal.known(CALIBRATION)
+        return Seen(
+            list(self.decided),
+            [Path(line.path) for line in self.decided.values()],
+            [bodies.get(sha) for sha in self.decided],
+            (float(known["distance"]), int(known["images"])) if known else None,
+            lambda far, n: self._journal.keep(now(), CALIBRATION, {"distance": far, "images": n}),
+        )
 
     @property
     def unfinished(self) -> list[Path]:
@@ -167,42 +142,61 @@ class Watcher:
 
     def _decide(self, ready: Sequence[tuple[Path, Stamp]]) -> int:
         self._settled |= dict(ready)
-        new = [path for path, _ in ready if read_image(path, self._max_bytes).sha256 not in self.decided]
-        scored = self._scorer.score(new)
+        unknown = [p for p, _ in ready if read_image(p, self._max_bytes).sha256 not in self.decided]
+        scored = self._scorer.score([path for path in unknown if not is_sheet(path)])
         fresh: dict[str, tuple[ImageFile, Prediction]] = {}
         for file, prediction in zip(scored.files, scored.predictions, strict=True):
             if prediction is None:
                 self._complain(file.problem)
             else:
                 fresh.setdefault(file.sha256, (file, prediction))
+        files = [file for file, _ in fresh.values()]
+        firsts = self._alike(files, scored)
         said = self._judge.values([prediction for _, prediction in fresh.values()])
-        values = np.array([*self._window, *(value for value, _ in said)])
-        for (file, _), (value, words) in zip(fresh.values(), said, strict=True):
-            self._add(file, value, words, values)
-        return len(fresh)
-
-    def _add(self, file: ImageFile, value: float, words: str, values: Values) -> None:
-        """One decision, on the disk before the next one."""
-        utility = float(((values < value).sum() + 0.5 * (values == value).sum()) / len(values))
-        level = self.threshold.level
-        queued, self.threshold = decide(self.threshold, utility)
-        share = f"more informative than {100 * utility:.0f} % of the images so far"
-        reason = f"{words}; {share}" if words else share
-        line = Line(
-            _now(),
-            str(file.path),
-            "yes" if queued else "no",
-            round(utility, 6),
-            f"{reason}, {'at or above' if queued else 'below'} the running threshold of {100 * level:.0f} %",
-            WATCH,
-            value,
-            self.threshold.level,
-            file.sha256,
+        values = np.array(
+            [*self._window, *(value for (value, _), first in zip(said, firsts, strict=True) if not first)]
         )
-        self._journal.add(line)
-        self.decided.add(file.sha256)
+        for file, (value, words), first in zip(files, said, firsts, strict=True):
+            line = self._kept(file, value, values, first) if first else self._judged(file, value, words, values)
+            self._journal.add(line)
+            self.decided[file.sha256] = line
+            self._hear(line)
+        return len(files)
+
+    def _alike(self, files: Sequence[ImageFile], scored: Scored) -> list[str]:
+        """The content that each is a near-duplicate of, '' = of none that came before."""
+        if self._seen is None or not files:
+            return [""] * len(files)
+        names = [file.sha256 for file in files]
+        return self._seen.meet(names, [f.path for f in files], [scored.descriptors.get(sha) for sha in names])
+
+    def _judged(self, file: ImageFile, value: float, words: str, values: Values) -> Line:
+        """A decision by the running threshold, which moves."""
+        utility, level = self._utility(value, values), self.threshold.level
+        queued, self.threshold = decide(self.threshold, utility)
         self._window.append(value)
-        self._hear(line)
+        share = f"more informative than {100 * utility:.0f} % of the images so far"
+        share = "the first image, there is nothing to compare it with" if len(values) == 1 else share
+        reason = f"{words}; {share}" if words else share
+        where = f"{'at or above' if queued else 'below'} the running threshold of {100 * level:.0f} %"
+        return self._line(file, value, utility, f"{reason}, {where}", WATCH, queued=queued)
+
+    def _kept(self, file: ImageFile, value: float, values: Values, first: str) -> Line:
+        """A near-duplicate: nothing moves."""
+        reason = f"near-duplicate of {self.decided[first].path}, which came before it"
+        utility = self._utility(value, np.append(values, value))
+        return self._line(file, value, utility, reason, DUPLICATE, queued=False)
+
+    def _utility(self, value: float, values: Values) -> float:
+        """Share of ``values``, of which it is one, that are lower; .5 with nothing else to compare with."""
+        scale = self._judge.comparable(values)
+        mine = scale[np.flatnonzero(values == value)[0]]
+        return float(((scale < mine).sum() + 0.5 * (scale == mine).sum()) / len(scale))
+
+    def _line(self, file: ImageFile, value: float, utility: float, reason: str, by: str, *, queued: bool) -> Line:
+        word = "yes" if queued else "no"
+        level = self.threshold.level
+        return Line(now(), str(file.path), word, round(utility, 6), reason, by, value, level, file.sha256)
 
     def run(self, interval: float, *, once: bool = False, sleep: Callable[[float], None] = time.sleep) -> int:
         """Look again and again; with ``once`` until what is complete now is decided. Returns images decided.
@@ -210,14 +204,23 @@ class Watcher:
         Raises:
             SettingError: An interval that is not above 0.
         """
-        if not interval > 0:
-            raise SettingError(f"--interval is {interval:g}: more than 0 seconds is allowed")
+        require(self._folder, self.threshold.rate, interval)
         done = self.look()
         while not once:
             sleep(interval)
             done += self.look()
         sleep(SETTLE_S)
         return done + self.look()
+
+
+def require(folder: Path, rate: float, interval: float = 1) -> None:
+    """Raise SettingError for what nobody can watch with."""
+    if not 0 < rate < 1:
+        raise SettingError(f"--rate is {rate:g}: more than 0 and less than 1 is allowed, such as .1")
+    if not folder.is_dir():
+        raise SettingError(f"{folder} is not a folder: name the one in which images arrive")
+    if not interval > 0:
+        raise SettingError(f"--interval is {interval:g}: more than 0 seconds is allowed")
 
 
 def reverse(journal: Journal, image: Path, *, queued: bool) -> Line:
@@ -234,11 +237,12 @@ def reverse(journal: Journal, image: Path, *, queued: bool) -> Line:
         raise SettingError(f"{image} has not been decided in {journal.path}: watch decides it when it arrives")
     word = "put into the queue" if queued else "taken out of the queue"
     line = replace(
-        known[-1], at=_now(), path=str(image), queued="yes" if queued else "no", reason=f"{word} by a person", by=PERSON
+        known[-1], at=now(), path=str(image), queued="yes" if queued else "no", reason=f"{word} by a person", by=PERSON
     )
     journal.add(line)
     return line
 
 
-def _now() -> str:
+def now() -> str:
+    """The time of a line, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from common.domain import Ints
-from common.loop.ordering import Scored, duplicate_groups, gather, generator, make_pool, outward, strategy
+from common.loop.ordering import (
+    Scored,
+    duplicate_groups,
+    gather,
+    generator,
+    make_pool,
+    outward,
+    strategy,
+    utility_scale,
+)
 from common.loop.reading import labels_at
 from common.loop.scoring import score_some
 from common.loop.tools import Tools
@@ -104,7 +113,7 @@ def _seat(tools: Tools, row: ProjectRow, publication: PublicationRow, model: Mod
     arrivals, notes = _settled(row), dict[int, dict[str, Any]]()
     passed = None
     if hall.name == "stream":
-        arrivals["threshold"], notes = _decided(row, hall, f"{model.sha256[:8]}/{hall.options.scale}")
+        arrivals["threshold"], notes = _decided(row, hall, utility_scale(model, hall.options))
         passed = np.array([i in notes and notes[i]["queued"] for i in range(len(hall.pool))], bool)
     seats = seating.seats(hall.pool, hall.queue, hall.new, hall.utility, behind=hall.behind, passed=passed)
     found = seating.between(hall.queue.place, seats)

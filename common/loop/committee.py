@@ -45,8 +45,9 @@ class Committee:
 def committee_of(tools: Tools, row: ProjectRow, model: Model) -> Committee:
     """What the project's setting asks for, for one model of it; nothing for a model that is not usable.
 
-    'checkpoints' are the newest ``LAST`` others of the project whose weights are still on the disk. A member that
-    shares no class with the model takes no part: it would say "nothing there" of everything.
+    'checkpoints' are the newest ``LAST`` others of the project whose weights are still on the disk, without those
+    that the gate kept back. A member that shares no class with the model takes no part: it would say "nothing there"
+    of everything.
 
     Raises:
         ModelError: Weights that are named but missing, unsafe or broken.
@@ -73,7 +74,9 @@ def fitting(model: Model, names: Sequence[str], members: Sequence[Model], *, ful
 
 
 def _former(tools: Tools, row: ProjectRow, model: Model) -> list[Model]:
-    others = [c for c in tools.store.rounds.checkpoints(row.key) if c.sha256 != model.sha256]
+    refused = tools.store.rounds.refused(row.key)
+    trained = (c for c in tools.store.rounds.checkpoints(row.key) if c.round not in refused)
+    others = [c for c in trained if c.sha256 != model.sha256]
     there = [c for c in others if Path(c.path).is_file()][-LAST:]
     return [Model(Path(c.path), c.sha256, tuple(c.names)) for c in there]
 

@@ -1,37 +1,76 @@
-"""What keeps the disk in bounds: images nobody labelled, and what retired checkpoints said."""
+"""What keeps the disk in bounds: images nobody labelled, retired checkpoints and what they said, ended trainings."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from common.errors import HardfirstError
+from common.loop.promotion import retained
 from common.loop.tools import Tools
+from common.ports import VIEWS, Model
 from common.store.projects import ProjectRow
+from common.store.rounds import CheckpointRow
 
-KEPT_CHECKPOINTS = 2
-"""Of a project, besides the serving one: what they said about the pool is kept for a way back."""
+WHOLE_FOLDERS = 2
+"""Of a project's ended rounds, the newest ones whose folders stay as they are."""
+RECORDS = (".json", ".log", ".npz")
+"""Of older ones, what says how it went: manifest, result, matches."""
 
 
 def tidy(tools: Tools) -> None:
-    """Labelled images and every checkpoint's weights stay; the rest goes, oldest first, down to the settings."""
+    """Labelled images, serving weights and those of the newest rounds stay; the rest goes, down to the settings."""
     projects = tools.store.projects.all()
     tools.media.evict({s.sha256 for p in projects for s in tools.store.samples.all(p.key) if s.sha256 and s.answers})
-    kept = {model for p in projects for model in _models(tools, p)}
+    kept = [c for p in projects for c in _kept(tools, p)]
+    named = [m for p in projects for m in _named(tools, p)]
+    _drop_weights(tools, projects, kept, named)
     trained = {c.sha256 for p in projects for c in tools.store.rounds.checkpoints(p.key)}
-    tools.store.predictions.forget(sorted(trained - kept))  # what `rank` asked other weights stays
+    wanted = {c.sha256 for c in kept} | {m.sha256 for m in named}
+    tools.store.predictions.forget(sorted(trained - wanted))  # what `rank` asked other weights stays
     for p in projects:
-        for done in (r for r in tools.store.rounds.all(p.key) if r.state == "done"):
-            (Path(done.folder) / "final.pt").unlink(missing_ok=True)  # a copy of it serves from the model folder
+        _trim_folders(tools, p)
 
 
-def _models(tools: Tools, row: ProjectRow) -> list[str]:
-    """Checkpoints whose predictions are still of use to a project."""
-    trained = tools.store.rounds.checkpoints(row.key)
-    kept = [c.sha256 for c in trained[-KEPT_CHECKPOINTS:]]
-    shown = {p.checkpoint for p in tools.store.publications.all(row.key) if p.state in ("sending", "active")}
-    kept += [c.sha256 for c in trained if c.id in shown or c.id == row.checkpoint]
+def _kept(tools: Tools, row: ProjectRow) -> list[CheckpointRow]:
+    """Checkpoints of a project that serve, or may serve again: the newest, and those of orders that are still kept."""
+    placed = tools.store.publications.placed(row.key)
+    shown = {p.checkpoint for p in tools.store.publications.all(row.key) if p.id in placed}
+    newest = {c.id for c in retained(tools, row)}
+    return [c for c in tools.store.rounds.checkpoints(row.key) if c.id in newest | shown]
+
+
+def _named(tools: Tools, row: ProjectRow) -> list[Model]:
+    """Weights that settings or a label config name, whoever made them."""
     try:
-        kept.append(tools.models.base(row.spec.model_path).sha256)
-    except HardfirstError:
-        return kept
-    return kept
+        members = tools.settings_of(row).committee
+    except HardfirstError:  # of settings that a person still has to put right
+        members = ()
+    found = []
+    for name in ("", row.spec.model_path, *(m for m in members if m not in VIEWS)):
+        try:
+            found.append(tools.models.base(name))
+        except HardfirstError:  # not there: nothing to keep
+            continue
+    return found
+
+
+def _drop_weights(tools: Tools, projects: list[ProjectRow], kept: list[CheckpointRow], named: list[Model]) -> None:
+    safe = {Path(c.path) for c in kept} | {m.path for m in named}
+    for p in projects:
+        for c in tools.store.rounds.checkpoints(p.key):
+            if Path(c.path) not in safe:
+                Path(c.path).unlink(missing_ok=True)
+
+
+def _trim_folders(tools: Tools, row: ProjectRow) -> None:
+    ended = [r for r in tools.store.rounds.all(row.key) if r.state != "running"]
+    for r in ended:
+        if r.state == "done":
+            (Path(r.folder) / "final.pt").unlink(missing_ok=True)  # a copy of it is in the model folder
+    for r in ended[:-WHOLE_FOLDERS]:
+        for path in sorted(Path(r.folder).glob("*")):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix not in RECORDS:
+                path.unlink(missing_ok=True)

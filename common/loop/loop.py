@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from common.domain import Event
@@ -15,13 +16,16 @@ from common.errors import (
     UnsupportedProjectError,
 )
 from common.loop.arrivals import arrive_step
+from common.loop.control import control_step, stop_control
 from common.loop.housekeeping import tidy
 from common.loop.ordering import order_step
 from common.loop.publishing import finish_switch, highest_number, publish_step, retire_step
 from common.loop.reading import compare, follow_hints
+from common.loop.reviewing import review_step
 from common.loop.scoring import fetch_some
 from common.loop.tools import Tools
 from common.loop.training import train_step
+from common.loop.way_back import way_back_step
 from common.ports import Platform
 from common.store.projects import ProjectRow
 
@@ -58,9 +62,10 @@ class ActiveLearningLoop:
             return False
         if row.state == "archived":
             return self._leave(row)
+        self._stop_cancelled(row)
         try:
             if row.retry_at is not None and self.tools.clock() < row.retry_at:
-                return train_step(self.tools, row) if row.state == "active" else False
+                return self._train(row, None) if row.state == "active" else False
             moved = self._step(row)
         except HardfirstError as error:
             self._trouble(row, error)
@@ -91,14 +96,26 @@ class ActiveLearningLoop:
             return self._connect(row, platform)
         if row.state == "stopped":
             return self._try_again(row, platform)
-        moved = train_step(self.tools, row) | finish_switch(self.tools, row, platform)
+        moved, read = self._read(row, platform)
+        moved |= self._train(self._fresh(row), read) | finish_switch(self.tools, self._fresh(row), platform)
         row = self._fresh(row)
-        moved |= follow_hints(self.tools, row, platform)
         moved |= self._compare_if_due(row, platform)
+        moved |= way_back_step(self.tools, self._fresh(row), platform)
         row = self._fresh(row)
         moved |= self._publish(row, platform)
         moved |= bool(fetch_some(self.tools, row, platform)) or self._order(row)
         return moved or self._retire_if_quiet(row, platform)
+
+    def _read(self, row: ProjectRow, platform: Platform) -> tuple[bool, float | None]:
+        """Act on hints; (whether there were any, every hint acknowledged before this moment is read, None = not so)."""
+        now = time.time()
+        moved = follow_hints(self.tools, row, platform)
+        left = self.tools.store.inbox.pending(row.platform, row.external, 1)
+        return moved, None if left and left[0].at < now else now
+
+    def _train(self, row: ProjectRow, read: float | None) -> bool:
+        """Rounds first; what trains for a control waits for them. Neither needs the platform."""
+        return train_step(self.tools, row, read) | control_step(self.tools, row)
 
     def _platform(self, row: ProjectRow) -> Platform:
         if row.key not in self._platforms:
@@ -140,7 +157,8 @@ class ActiveLearningLoop:
         return publish_step(self.tools, row, platform)
 
     def _order(self, row: ProjectRow) -> bool:
-        return arrive_step(self.tools, self._fresh(row)) or order_step(self.tools, self._fresh(row))
+        ordered = arrive_step(self.tools, self._fresh(row)) or order_step(self.tools, self._fresh(row))
+        return ordered or review_step(self.tools, self._fresh(row))
 
     def _check_drift(self, row: ProjectRow, platform: Platform) -> None:
         version = self.tools.store.publications.get(row.publication).version if row.publication else None
@@ -171,10 +189,15 @@ class ActiveLearningLoop:
     def _leave(self, row: ProjectRow) -> bool:
         """Disconnected by a person meanwhile: its training ends, nothing else happens."""
         self._platforms.pop(row.key, None)
+        self._stop_cancelled(row)
+        stop_control(self.tools, row)
+        return False
+
+    def _stop_cancelled(self, row: ProjectRow) -> None:
+        """A person ended the newest round in the store: its child ends too; harmless when it has."""
         newest = self.tools.store.rounds.newest(row.key)
         if newest is not None and newest.state == "cancelled":
             self.tools.trainer.cancel(Path(newest.folder))
-        return False
 
     def _archive(self, row: ProjectRow, why: str) -> None:
         running = self.tools.store.rounds.running(row.key)

@@ -17,6 +17,7 @@ from common.loop import project_settings
 from common.loop.committee import committee_of, evidence_missing
 from common.loop.publishing import NAME, columns
 from common.loop.reading import labels_at
+from common.loop.results import known_quality
 from common.loop.scoring import score_some
 from common.loop.tools import Tools
 from common.ports import Model
@@ -24,6 +25,8 @@ from common.store.projects import ProjectRow
 from common.store.publications import Place
 from common.store.samples import SampleRow
 from common.strategies import Pool, query
+from common.strategies.image_value import Aggregated
+from common.strategies.stream import Options
 
 FIRST_QUEUE_S = 120.0
 """A first queue that is not complete after this long is published from what has been scored; the rest follows."""
@@ -121,9 +124,17 @@ def strategy(tools: Tools, row: ProjectRow, labels: int) -> tuple[str, dict[str,
     options = project_settings.whole_options(s, labels)
     if "acquisition" in options:
         options["acquisition"] = _acquisition(tools, row)
-    if s.strategy == "stream" and row.arrivals.get("threshold"):
-        options["level"] = row.arrivals["threshold"]["level"]
+    kept = row.arrivals.get("threshold")
+    if s.strategy == "stream" and kept:
+        model, _ = tools.serving(row)
+        if kept["scale"] == utility_scale(model, Options(**options)):
+            options["level"] = kept["level"]
     return s.strategy, options
+
+
+def utility_scale(model: Model, options: Aggregated) -> str:
+    """What utilities are measured by: levels can be compared where this is the same."""
+    return f"{model.sha256[:8]}/{options.scale}"
 
 
 def _acquisition(tools: Tools, row: ProjectRow) -> str:
@@ -161,6 +172,7 @@ def make_pool(tools: Tools, row: ProjectRow, scored: Scored, group: Ints) -> Poo
         label_counts=np.array([counts[n] for n in names], np.int64),
         group=group,
         class_names=names,
+        quality=known_quality(tools, row, scored.model),
         slice_hash=np.array([slice_hash(row.key, s.external) for s in scored.samples]),
         knows=bool(mapped),
         points=tools.keeper(row.key),
@@ -169,7 +181,12 @@ def make_pool(tools: Tools, row: ProjectRow, scored: Scored, group: Ints) -> Poo
 
 def slice_hash(key: str, sample: str) -> float:
     """In [0, 1), the same for ever: whether a sample belongs to the random slice, and where in it."""
-    digest = hashlib.blake2b(f"{key}/{sample}".encode(), digest_size=8, person=b"hf-slice").digest()
+    return keyed_hash(key, sample, b"hf-slice")
+
+
+def keyed_hash(key: str, sample: str, purpose: bytes) -> float:
+    """In [0, 1), the same for ever, independent from one purpose (at most 16 bytes) to another."""
+    digest = hashlib.blake2b(f"{key}/{sample}".encode(), digest_size=8, person=purpose).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 

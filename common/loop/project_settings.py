@@ -31,8 +31,13 @@ ORDERING = ("strategy", "acquisition", "strategy_options", "committee", "imgsz",
 _OPTION = "option."
 
 
-def check(s: Settings, named: Named = variable) -> None:
+def check(s: Settings, named: Named = variable, by_path: Collection[str] = ()) -> None:
     """Fail, in one sentence, unless an order can be made with these settings.
+
+    Args:
+        s: The settings.
+        named: What the person who set a field calls it.
+        by_path: Members of the committee outside the model folder, where a person may name such.
 
     Raises:
         UnknownNameError: A name that is not registered, weights that are not there; the message lists the right ones.
@@ -41,7 +46,7 @@ def check(s: Settings, named: Named = variable) -> None:
     _check_name(named("strategy"), s.strategy, REGISTRY)
     _check_name(named("acquisition"), s.acquisition, ACQUISITIONS)
     options_of(s, named)
-    _check_committee(s, named)
+    _check_committee(s, named, by_path)
     _check_evidence(s, named)
 
 
@@ -55,9 +60,9 @@ def _check_name(what: str, name: str, registry: Collection[str]) -> None:
         raise UnknownNameError(f"{what} is {name!r}; there are {sorted(registry)}")
 
 
-def _check_committee(s: Settings, named: Named) -> None:
+def _check_committee(s: Settings, named: Named, by_path: Collection[str]) -> None:
     for name in s.committee:
-        if name not in (*VIEWS, CHECKPOINTS) and not _is_weights(s.models, name):
+        if name not in (*VIEWS, CHECKPOINTS, *by_path) and not is_weights(s.models, name):
             made_by_us = re.compile(r"[0-9a-f]{64}\.pt")
             found = [p.name for p in s.models.glob("*.pt") if not made_by_us.fullmatch(p.name)]
             raise UnknownNameError(
@@ -66,7 +71,8 @@ def _check_committee(s: Settings, named: Named) -> None:
             )
 
 
-def _is_weights(root: Path, name: str) -> bool:
+def is_weights(root: Path, name: str) -> bool:
+    """Whether a name leads to a weights file inside the model folder."""
     path = (root / name).resolve()
     return path.suffix == ".pt" and path.is_file() and path.is_relative_to(root.resolve())
 

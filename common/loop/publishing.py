@@ -86,7 +86,8 @@ def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
         return True
     publication = tools.store.publications.get(publication.id)
     started = time.monotonic()
-    if publication.sent < publication.total:
+    waits = publication.activated is None and publication.rows  # an order that serves once more: its rows are there
+    if publication.sent < publication.total and not waits:
         model, _ = tools.model_of(row, publication.checkpoint)
         _send(tools, row, platform, publication, model)
     publication = tools.store.publications.get(publication.id)
@@ -174,11 +175,26 @@ def retire_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     on_platform = [p for p in everything if p.state in ("active", "retired", "failed")]
     keep = {p.id for p in on_platform if p.activated is not None}
     kept = sorted(keep)[-tools.settings.keep_publications :]
+    placed = newest_of_each_model(everything, tools.settings.keep_checkpoints)
     for p in on_platform:
         if p.id in kept or p.state == "active":
             continue
+        if p.rows:  # from here on it is not whole: who wants it back has it sent again
+            tools.store.publications.update(p.id, rows=0)
         if platform.retire(p.version, RETIRE_SLICE):
             return True
-        tools.store.publications.drop_queue(p.id)
         tools.store.publications.update(p.id, state="gone")
+        _forget_places(tools, row, placed)
     return False
+
+
+def newest_of_each_model(publications: Iterable[PublicationRow], models: int) -> set[int]:
+    """Ids of the orders kept for a way back: of the newest ``models`` models that served, the newest one each."""
+    newest = {p.checkpoint: p.id for p in publications if p.activated is not None}
+    return set(sorted(newest.values())[-models:])
+
+
+def _forget_places(tools: Tools, row: ProjectRow, keep: set[int]) -> None:
+    gone = {p.id for p in tools.store.publications.all(row.key) if p.state == "gone"}
+    for publication in (gone - keep) & tools.store.publications.placed(row.key):
+        tools.store.publications.drop_queue(publication)

@@ -87,7 +87,7 @@ def read_samples(tools: Tools, row: ProjectRow, platform: Platform, seen: list[f
             yield sample
 
     new, lost, moved = tools.store.samples.replace(row.key, listed())
-    if lost:  # what was agreed on before may name them
+    if lost or not set(new).isdisjoint(moved):  # what was agreed on before may name them, or lack what came back
         tools.labels.clear()
     if new or lost:
         tools.store.journal.write(row.key, f"{len(new)} new images, {len(lost)} removed")
@@ -113,10 +113,11 @@ def _ask_order(tools: Tools, row: ProjectRow) -> None:
 
 def labels_at(tools: Tools, row: ProjectRow, revision: int | None = None) -> dict[str, Label]:
     """Sample id -> the label that trains, as of a revision (None = now)."""
-    key = (row.key, row.revision if revision is None else revision)
+    wanted = row.revision if revision is None else revision
+    key = (row.key, row.created, wanted)
     if key not in tools.labels:
-        trust = tools.settings.trust_converted
-        agreed = {s: training_label(a, trust_converted=trust) for s, a in tools.store.labels.at(*key).items()}
+        trust, answers = tools.settings.trust_converted, tools.store.labels.at(row.key, wanted)
+        agreed = {s: training_label(a, trust_converted=trust) for s, a in answers.items()}
         for stale in [k for k in tools.labels if k[0] == row.key][:-3]:
             del tools.labels[stale]
         tools.labels[key] = {s: label for s, label in agreed.items() if label is not None}

@@ -15,7 +15,7 @@ from common.media import MediaLibrary
 from common.ports import Model, Models, Platform, Trainer
 from common.store import Store
 from common.store.projects import ProjectRow
-from common.strategies.points import Keeper
+from common.strategies.keeper import Keeper
 
 OpenPlatform = Callable[[ProjectRow], Platform]
 
@@ -31,8 +31,8 @@ class Tools:
     trainer: Trainer
     open: OpenPlatform
     clock: Callable[[], float] = time.time
-    labels: dict[tuple[str, int], dict[str, Label]] = field(default_factory=dict)
-    """Agreed labels by (project, revision): agreeing on them again at every step would cost."""
+    labels: dict[tuple[str, float, int], dict[str, Label]] = field(default_factory=dict)
+    """Agreed labels by (project, when it was created, revision): agreeing on them again at every step would cost."""
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """What each project's next publication took so far, by kind of work; a restart begins at zero."""
     _keeper: tuple[str, Keeper] | None = None

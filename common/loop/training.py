@@ -1,31 +1,45 @@
-"""A round's training: from labels at one revision to a serving checkpoint, or to a sentence why not."""
+"""A round's training: when it begins, what it is given, how it goes; ``promotion`` says what comes of it."""
 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from common.config import Settings
 from common.domain import Label
 from common.errors import ModelError, TrainingError
+from common.loop.promotion import conclude, fail, to_measure
+from common.loop.pseudo_labels import MARK, pseudo_samples
 from common.loop.reading import labels_at
+from common.loop.splitting import split_labels
 from common.loop.tools import Tools
 from common.policy import Decision, Standing, after_loss, needed, should_train
-from common.ports import Model, TrainingProgress, TrainingSample, TrainingSpec
+from common.ports import Model, TrainingSample, TrainingSpec
 from common.store.projects import ProjectRow
 from common.store.rounds import RoundRow
 
 log = logging.getLogger(__name__)
 
 
-def train_step(tools: Tools, row: ProjectRow) -> bool:
-    """Start a round when it is time, follow the running one; returns whether anything moved."""
+def train_step(tools: Tools, row: ProjectRow, read: float | None) -> bool:
+    """Start a round when it is time, follow the running one; returns whether anything moved.
+
+    Args:
+        tools: Of the loop.
+        row: The project.
+        read: Every label acknowledged before this moment is in the store, seconds since the epoch; None when that is
+            not known: then nothing starts while a hint waits. A round counts as started at this moment, so that what
+            was acknowledged before its start is in it.
+    """
     running = tools.store.rounds.running(row.key)
     if running is not None:
         return _follow(tools, row, running)
+    if read is None and tools.store.inbox.pending(row.platform, row.external, 1):
+        return False
     if not decide(tools, row).train:
         return False
-    return _start(tools, row)
+    return _start(tools, row, time.time() if read is None else read)
 
 
 def decide(tools: Tools, row: ProjectRow) -> Decision:
@@ -60,27 +74,40 @@ def usable(label: Label, names: tuple[str, ...]) -> bool:
     return not label.boxes or any(b.name in names for b in label.boxes)
 
 
-def _start(tools: Tools, row: ProjectRow) -> bool:
+def _start(tools: Tools, row: ProjectRow, moment: float) -> bool:
     decision = decide(tools, row)
-    labels = {s: label for s, label in labels_at(tools, row).items() if usable(label, row.spec.names)}
-    samples, missing = _with_images(tools, row, labels)
+    if tools.store.samples.awaited(row.key):
+        return False
+    samples, missing = with_images(tools, row, _usable_at(tools, row, row.revision))
     if not samples:
         if missing:
             text = f"none of the {missing} labelled images can be read yet; training waits for them"
             tools.store.journal.write(row.key, text, "warning")
         return False
-    folder = str(tools.settings.folder / "rounds" / row.key.replace(":", "-"))
+    split = split_labels(tools, row, [s.id for s in samples])
     opened = tools.store.rounds.start(
-        row.key, revision=row.revision, labels=len(samples), reason=decision.reason, folder=folder, token=row.fence
+        row.key,
+        revision=row.revision,
+        labels=len(split.train),
+        reason=decision.reason,
+        folder=str(tools.settings.folder / "rounds" / row.key.replace(":", "-")),
+        token=row.fence,
+        split=split.stored(),
+        started=moment,
     )
     if opened is None:
         return False
-    tools.store.journal.write(row.key, f"round {opened.number} starts on {len(samples)} labels: {decision.reason}")
+    tools.store.journal.write(row.key, f"round {opened.number} starts: {split}: {decision.reason}")
     _launch(tools, row, opened, samples)
     return True
 
 
-def _with_images(tools: Tools, row: ProjectRow, labels: dict[str, Label]) -> tuple[list[TrainingSample], int]:
+def _usable_at(tools: Tools, row: ProjectRow, revision: int) -> dict[str, Label]:
+    return {s: label for s, label in labels_at(tools, row, revision).items() if usable(label, row.spec.names)}
+
+
+def with_images(tools: Tools, row: ProjectRow, labels: dict[str, Label]) -> tuple[list[TrainingSample], int]:
+    """(what can train, how many images cannot be had)."""
     rows = tools.store.samples.some(row.key, list(labels))
     found, missing = [], 0
     for sample, label in labels.items():
@@ -93,7 +120,9 @@ def _with_images(tools: Tools, row: ProjectRow, labels: dict[str, Label]) -> tup
     return found, missing
 
 
-def training_spec(s: Settings, folder: Path, base: Model, classes: tuple[str, ...], token: int) -> TrainingSpec:
+def training_spec(
+    s: Settings, folder: Path, base: Model, classes: tuple[str, ...], token: int, measure: tuple[Path, ...] = ()
+) -> TrainingSpec:
     """What the settings ask of a training in ``folder``."""
     return TrainingSpec(
         folder=folder,
@@ -107,23 +136,51 @@ def training_spec(s: Settings, folder: Path, base: Model, classes: tuple[str, ..
         seed=s.seed,
         threads=s.threads,
         token=token,
+        measure=measure,
     )
 
 
 def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[TrainingSample]) -> None:
-    """Write the data set and start, or resume, the child."""
+    """Write the data set and start, or resume, the child; the sides are those of the round's beginning."""
     tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1, token=row.fence)
+    val, held = (set(round_row.split.get(side, ())) for side in ("val", "held"))
+    train = [s for s in samples if s.id not in val | held]
     try:
-        base = tools.models.base(row.spec.model_path)
-        folder = Path(round_row.folder)
-        spec = training_spec(tools.settings_of(row), folder, base, row.spec.names, row.fence)
-        dropped = tools.trainer.start(spec, samples)
+        spec = training_spec(
+            tools.settings_of(row),
+            Path(round_row.folder),
+            _base(tools, row),
+            row.spec.names,
+            row.fence,
+            to_measure(tools, row),
+        )
+        train += _guessed(tools, row, round_row, samples)
+        dropped = tools.trainer.start(spec, train, [s for s in samples if s.id in val])
     except (ModelError, TrainingError) as error:
-        _fail(tools, row, round_row, str(error))
+        fail(tools, row, round_row, str(error))
         return
     if dropped:
         text = f"round {round_row.number}: {len(dropped)} boxes could not train, first: {dropped[0]}"
         tools.store.journal.write(row.key, text, "warning")
+
+
+def _guessed(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[TrainingSample]) -> list[TrainingSample]:
+    """What the champion labels for this training, noted in the round: those images must never be measured on."""
+    if not tools.settings_of(row).pseudo_labels:
+        return []
+    found = pseudo_samples(tools, row, {s.id: s.label for s in samples}, round_row.split.get("val", ()))
+    noted = {"pseudo": len(found), "guessed": [s.id.removeprefix(MARK) for s in found]}
+    tools.store.rounds.update(round_row.id, split={**round_row.split, **noted})
+    return found
+
+
+def _base(tools: Tools, row: ProjectRow) -> Model:
+    """The weights a round starts from; every label trains again whichever these are."""
+    if tools.settings_of(row).train_from == "champion" and row.checkpoint is not None:
+        champion, _ = tools.serving(row)
+        if champion.path.is_file():
+            return champion
+    return tools.models.base(row.spec.model_path)
 
 
 def _follow(tools: Tools, row: ProjectRow, running: RoundRow) -> bool:
@@ -136,39 +193,10 @@ def _follow(tools: Tools, row: ProjectRow, running: RoundRow) -> bool:
             tools.store.rounds.update(running.id, progress=shown, **({"attempts": 1} if on else {}))
         return False
     if progress.state == "done":
-        _promote(tools, row, running, progress)
+        conclude(tools, row, running, progress)
     elif progress.state == "lost" and after_loss(running.attempts):
         log.warning("%s: training of round %d was cut off; it resumes", row.key, running.number)
-        labels = {s: v for s, v in labels_at(tools, row, running.revision).items() if usable(v, row.spec.names)}
-        _launch(tools, row, running, _with_images(tools, row, labels)[0])
+        _launch(tools, row, running, with_images(tools, row, _usable_at(tools, row, running.revision))[0])
     else:
-        _fail(tools, row, running, progress.message or "its process was lost again and again")
+        fail(tools, row, running, progress.message or "its process was lost again and again")
     return True
-
-
-def _promote(tools: Tools, row: ProjectRow, running: RoundRow, progress: TrainingProgress) -> None:
-    if progress.checkpoint is None or progress.token != running.token:
-        _fail(tools, row, running, "its result belongs to another training")
-        return
-    try:
-        model = tools.models.install(progress.checkpoint)
-    except ModelError as error:
-        _fail(tools, row, running, str(error))
-        return
-    message = f"trained on {running.labels} labels in {tools.clock() - running.started:.0f} s"
-    promoted = tools.store.rounds.promote(
-        running,
-        path=str(model.path),
-        sha256=model.sha256,
-        names=list(model.names),
-        metrics=progress.metrics,
-        message=message,
-    )
-    if promoted:
-        tools.store.journal.write(row.key, f"round {running.number} done: {message}; it serves from now on")
-
-
-def _fail(tools: Tools, row: ProjectRow, running: RoundRow, why: str) -> None:
-    tools.store.rounds.end(running.id, "failed", why)
-    text = f"round {running.number} failed: {why}; the former model keeps serving"
-    tools.store.journal.write(row.key, text, "error")

@@ -110,6 +110,17 @@ class Labels:
                 found.setdefault(r["sample"], []).append(_annotation(r))
         return found
 
+    def spans(self, key: str) -> dict[str, list[tuple[int, int | None]]]:
+        """Sample id -> (first revision that has it, first that no longer has it or None) of each of its annotations."""
+        query = sa.select(annotation.c.sample, annotation.c.since, annotation.c.until).where(
+            annotation.c.project == key
+        )
+        found: dict[str, list[tuple[int, int | None]]] = {}
+        with transaction(self._engine, write=False) as connection:
+            for sample_id, since, until in connection.execute(query):
+                found.setdefault(sample_id, []).append((since, until))
+        return found
+
     def samples_of(self, key: str, annotations: Sequence[str]) -> list[str]:
         """Samples that hold these annotation ids: deletions name no sample."""
         found: set[str] = set()

@@ -137,6 +137,12 @@ class Predictions:
         with transaction(self._engine, write=False) as connection:
             return set(connection.scalars(query))
 
+    def knows(self, model: str) -> bool:
+        """Whether anything of what this checkpoint said is kept."""
+        query = sa.select(prediction.c.image).where(prediction.c.model == model).limit(1)
+        with transaction(self._engine, write=False) as connection:
+            return connection.scalar(query) is not None
+
     def get(self, model: str, imgsz: int, images: Sequence[str], looks: str = "") -> dict[str, Prediction]:
         """Image sha256 -> prediction, for those that were scored."""
         found: dict[str, Prediction] = {}

@@ -27,10 +27,14 @@ class ProjectRow:
         revision: Counts recorded label changes.
         arrivals: 'asked', when images without a place in the queue were noticed; 'threshold', where the running
             quantile of the strategy stream stands. Written by the loop alone.
+        way_back: What a person asked for, empty when nobody did: 'to', the publication version to go back to, or
+            'round', the number of the round whose weights are to serve; and 'asked', when.
+        reviewed: Number of the newest round whose review list was made, 0 = none.
         watermark: Labels changed up to here are known, seconds since the epoch, None = never read.
         checkpoint: Id of the serving checkpoint, None = the service's default weights.
         publication: Id of the active publication.
         settings: Its own values of settings, see ``common.config.for_project``.
+        created: When it was first asked for, seconds since the epoch: a forgotten one that comes again is another.
     """
 
     key: str
@@ -50,10 +54,13 @@ class ProjectRow:
     training_asked: float | None
     order_asked: float | None
     arrivals: dict[str, Any]
+    way_back: dict[str, Any]
+    reviewed: int
     checkpoint: int | None
     publication: int | None
     fence: int
     settings: dict[str, Any]
+    created: float
 
 
 def _row(r: Any) -> ProjectRow:
@@ -140,6 +147,7 @@ class Projects:
         with transaction(self._engine, write=True) as connection:
             mine = sa.select(s.publication.c.id).where(s.publication.c.project == key)
             connection.execute(sa.delete(s.queue).where(s.queue.c.publication.in_(mine)))
-            for table in (s.sample, s.annotation, s.checkpoint, s.round_, s.publication, s.journal):
+            rounds = (s.checkpoint, s.round_, s.measurement, s.review)
+            for table in (s.sample, s.annotation, *rounds, s.publication, s.journal):
                 connection.execute(sa.delete(table).where(table.c.project == key))
             connection.execute(sa.delete(project).where(project.c.key == key))

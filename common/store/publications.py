@@ -24,6 +24,7 @@ class PublicationRow:
         rows: Rows the platform confirmed.
         in_flight: Rows of a call that was not answered yet.
         upto: Places passed once that call is answered.
+        activated: When it began to serve, the last time it did; None = never, or it is about to serve once more.
     """
 
     id: int
@@ -67,6 +68,21 @@ def _row(publication_id: int, p: Place) -> dict[str, Any]:
     return {"publication": publication_id, **vars(p)}
 
 
+def _give_up(connection: sa.Connection, key: str, but: int) -> None:
+    """Every publication of a project that is not on the platform as a whole yet has failed, except one."""
+    older = (
+        (publication.c.project == key) & publication.c.state.in_(["sending", "building"]) & (publication.c.id != but)
+    )
+    connection.execute(sa.update(publication).where(older).values(state="failed"))
+
+
+def _fulfil(connection: sa.Connection, key: str, wish: dict[str, Any], **values: Any) -> None:
+    """Set columns of the project; the wish is done with, unless there is a later one."""
+    now = connection.scalar(sa.select(project.c.way_back).where(project.c.key == key).with_for_update())
+    values["way_back"] = {} if now == wish else now
+    connection.execute(sa.update(project).where(project.c.key == key).values(**values))
+
+
 class Publications:
     """Publications by project and number."""
 
@@ -84,10 +100,21 @@ class Publications:
         places: Sequence[Place],
         seconds: dict[str, float],
         order_asked: float | None = None,
+        wish: dict[str, Any] | None = None,
     ) -> PublicationRow:
         """Store an order under a version that was never used: ``NAME@ROUND.PUBLICATION-SHA8``.
 
-        ``order_asked`` is when the next order was asked for, None = this one is what was asked for.
+        Args:
+            key: The project.
+            name: First part of the version.
+            round_number: Of the model.
+            checkpoint: Whose predictions it shows.
+            sha8: Last part of the version.
+            places: In the order in which they are sent.
+            seconds: What it took so far.
+            order_asked: When the next order was asked for, None = this one is what was asked for.
+            wish: ``ProjectRow.way_back`` of a person who goes back to this order: fulfilled, its model serving, in
+                the transaction that makes it the next one.
         """
         with transaction(self._engine, write=True) as connection:
             numbers = sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)
@@ -114,15 +141,26 @@ class Publications:
             with transaction(self._engine, write=True) as connection:
                 connection.execute(sa.insert(queue), [_row(new, p) for p in part])
         with transaction(self._engine, write=True) as connection:
-            older = (
-                (publication.c.project == key)
-                & (publication.c.state.in_(["sending", "building"]))
-                & (publication.c.id != new)
-            )
-            connection.execute(sa.update(publication).where(older).values(state="failed"))
+            _give_up(connection, key, new)
             connection.execute(sa.update(publication).where(publication.c.id == new).values(state="sending"))
             connection.execute(sa.update(project).where(project.c.key == key).values(order_asked=order_asked))
+            if wish is not None:
+                _fulfil(connection, key, wish, checkpoint=checkpoint)
         return self.get(new)
+
+    def restore(self, row: PublicationRow, rows: int, wish: dict[str, Any]) -> None:
+        """In one transaction: this one, with ``rows`` on the platform, is the next to serve; its model serves."""
+        with transaction(self._engine, write=True) as connection:
+            _give_up(connection, row.project, row.id)
+            if row.state != "active":
+                waits = {"state": "sending", "activated": None, "rows": rows, "in_flight": 0}
+                connection.execute(sa.update(publication).where(publication.c.id == row.id).values(**waits))
+            _fulfil(connection, row.project, wish, checkpoint=row.checkpoint, order_asked=None)
+
+    def fulfil(self, key: str, wish: dict[str, Any], **values: Any) -> None:
+        """In one transaction: columns of the project, and a person's wish is done with."""
+        with transaction(self._engine, write=True) as connection:
+            _fulfil(connection, key, wish, **values)
 
     def insert(self, row: PublicationRow, places: Sequence[Place], arrivals: dict[str, Any]) -> None:
         """Add places to a publication that is completely sent; they are sent like any others, by rank.
@@ -156,15 +194,11 @@ class Publications:
             return [PublicationRow(**r) for r in connection.execute(query).mappings()]
 
     def unfinished(self, key: str) -> PublicationRow | None:
-        """The publication whose rows are not all on the platform yet."""
-        return next(
-            (
-                p
-                for p in reversed(self.all(key))
-                if p.state in ("sending", "active") and (p.sent < p.total or p.activated is None)
-            ),
-            None,
-        )
+        """The publication whose rows are not all on the platform yet, or that waits to serve once more."""
+        waiting = [
+            p for p in self.all(key) if p.state in ("sending", "active") and (p.sent < p.total or p.activated is None)
+        ]
+        return max(waiting, key=lambda p: (p.state == "sending", p.number), default=None)
 
     def update(self, publication_id: int, **values: Any) -> None:
         """Set columns."""
@@ -221,6 +255,20 @@ class Publications:
         query = sa.select(sa.func.count()).select_from(join).where(where, (sample.c.answers > 0) | sample.c.gone)
         with transaction(self._engine, write=False) as connection:
             return int(connection.scalar(query) or 0)
+
+    def lost(self, row: PublicationRow) -> int:
+        """Places whose sample the platform no longer has: their rows went with it."""
+        there = sa.select(sample.c.external).where(sample.c.project == row.project, ~sample.c.gone)
+        where = (queue.c.publication == row.id) & queue.c.sample.not_in(there)
+        with transaction(self._engine, write=False) as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(queue).where(where)) or 0)
+
+    def placed(self, key: str) -> set[int]:
+        """Ids of the publications whose places are kept."""
+        mine = sa.select(publication.c.id).where(publication.c.project == key)
+        kept = sa.exists().where(queue.c.publication == publication.c.id)
+        with transaction(self._engine, write=False) as connection:
+            return set(connection.scalars(mine.where(kept)))
 
     def drop_queue(self, publication_id: int) -> None:
         """Forget the places of a publication that is gone."""

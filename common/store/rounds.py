@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from common.store.engine import transaction
+from common.store.measurements import MeasurementRow, write_measurements
 from common.store.schema import checkpoint, project, round_
 
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round: 'running', 'done', 'failed' or 'cancelled'; ``labels`` = labelled samples it trains on."""
+    """One round.
+
+    Attributes:
+        state: 'running', 'done', 'failed' or 'cancelled'.
+        labels: Labelled samples it trains on.
+        verdict: 'promoted', 'provisional' (promoted, with too few images to tell), 'kept' (the champion stays), or ''
+            before it is done.
+        gate: 'reason', the verdict in one sentence, and the numbers behind it, see ``policy.Verdict``.
+        split: 'val': sample ids it is measured on; 'biased': those of them that are not of the random slice; 'held':
+            labelled look-alikes of them that do not train; 'pseudo': how many labels the model made itself, and
+            'guessed', of which samples, where the setting asks for it.
+    """
 
     id: int
     project: str
@@ -28,6 +41,9 @@ class RoundRow:
     attempts: int
     progress: dict[str, Any]
     message: str
+    verdict: str
+    gate: dict[str, Any]
+    split: dict[str, Any]
     started: float
     ended: float | None
 
@@ -52,8 +68,19 @@ class Rounds:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def start(self, key: str, *, revision: int, labels: int, reason: str, folder: str, token: int) -> RoundRow | None:
-        """Open the next round; None when one is running already."""
+    def start(
+        self,
+        key: str,
+        *,
+        revision: int,
+        labels: int,
+        reason: str,
+        folder: str,
+        token: int,
+        split: dict[str, Any] | None = None,
+        started: float | None = None,
+    ) -> RoundRow | None:
+        """Open the next round, ``started`` seconds since the epoch (None = now); None when one is running already."""
         with transaction(self._engine, write=True) as connection:
             running = sa.select(round_.c.id).where(round_.c.project == key, round_.c.state == "running")
             if connection.scalar(running) is not None:
@@ -71,7 +98,8 @@ class Rounds:
                 "attempts": 0,
                 "progress": {},
                 "message": "",
-                "started": time.time(),
+                "split": split or {},
+                "started": time.time() if started is None else started,
                 "ended": None,
             }
             connection.execute(sa.insert(round_), values)
@@ -108,7 +136,7 @@ class Rounds:
         """Close a round without new weights."""
         self.update(round_id, state=state, message=message, ended=time.time())
 
-    def promote(
+    def finish(
         self,
         row: RoundRow,
         *,
@@ -117,22 +145,28 @@ class Rounds:
         names: list[str],
         metrics: dict[str, float],
         message: str,
+        verdict: str = "promoted",
+        gate: dict[str, Any] | None = None,
+        measurements: Sequence[MeasurementRow] = (),
     ) -> bool:
-        """In one transaction: the round is done, its checkpoint exists and serves, a new order is asked for.
+        """In one transaction: the round is done, its checkpoint and all measurements are there.
 
-        Returns False, and changes nothing, when the round was ended by somebody else meanwhile.
+        Unless the verdict is 'kept' the checkpoint serves, and a new order is asked for. Returns False, and changes
+        nothing, when the round was ended, or taken over, by somebody else meanwhile.
         """
         now = time.time()
         with transaction(self._engine, write=True) as connection:
-            mine = (round_.c.id == row.id) & (round_.c.state == "running")
-            done = {"state": "done", "message": message, "ended": now}
+            mine = (round_.c.id == row.id) & (round_.c.state == "running") & (round_.c.token == row.token)
+            done = {"state": "done", "message": message, "ended": now, "verdict": verdict, "gate": gate or {}}
             if not connection.execute(sa.update(round_).where(mine).values(**done)).rowcount:
                 return False
             values = {"project": row.project, "round": row.number, "path": path, "sha256": sha256, "names": names,
                       "metrics": metrics, "created": now}  # fmt: skip
             new = connection.execute(sa.insert(checkpoint).returning(checkpoint.c.id), values).scalar_one()
-            serve = {"checkpoint": new, "order_asked": now}
-            connection.execute(sa.update(project).where(project.c.key == row.project).values(**serve))
+            write_measurements(connection, measurements)
+            if verdict != "kept":
+                serve = {"checkpoint": new, "order_asked": now}
+                connection.execute(sa.update(project).where(project.c.key == row.project).values(**serve))
         return True
 
     def checkpoint(self, checkpoint_id: int) -> CheckpointRow:
@@ -146,3 +180,9 @@ class Rounds:
         query = sa.select(checkpoint).where(checkpoint.c.project == key).order_by(checkpoint.c.round)
         with transaction(self._engine, write=False) as connection:
             return [CheckpointRow(**r) for r in connection.execute(query).mappings()]
+
+    def refused(self, key: str) -> set[int]:
+        """Numbers of the rounds whose model was kept back."""
+        query = sa.select(round_.c.number).where(round_.c.project == key, round_.c.verdict == "kept")
+        with transaction(self._engine, write=False) as connection:
+            return set(connection.scalars(query))

@@ -146,17 +146,27 @@ class Samples:
                 connection.execute(sa.update(sample).where(where).values(gone=True))
 
     def unfetched(self, project: str, limit: int, retry_before: float) -> list[SampleRow]:
-        """Samples whose image has not been had yet; failed ones again when last tried before ``retry_before``."""
+        """Samples whose image has not been had yet; failed ones again when last tried before ``retry_before``.
+
+        Labelled ones come first: a round waits for them.
+        """
         c = sample.c
         due = c.tried.is_(None) | (c.tried < retry_before)
         query = (
             sa.select(*_COLUMNS)
             .where(c.project == project, ~c.gone, c.sha256.is_(None), due)
-            .order_by(c.id)
+            .order_by((c.answers == 0), c.id)
             .limit(limit)
         )
         with transaction(self._engine, write=False) as connection:
             return [SampleRow(**r) for r in connection.execute(query).mappings()]
+
+    def awaited(self, project: str) -> bool:
+        """Whether the image of a labelled sample has never been asked for yet."""
+        c = sample.c
+        never = (c.project == project) & ~c.gone & (c.answers > 0) & c.sha256.is_(None) & c.tried.is_(None)
+        with transaction(self._engine, write=False) as connection:
+            return connection.scalar(sa.select(c.id).where(never).limit(1)) is not None
 
     def fetched(self, project: str, rows: Sequence[dict[str, Any]]) -> None:
         """Record fetch results: dicts of id, sha256, width, height, problem and, where it is not now, tried."""

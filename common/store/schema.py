@@ -36,6 +36,8 @@ project = sa.Table(
     sa.Column("training_asked", sa.Float),
     sa.Column("order_asked", sa.Float),
     sa.Column("arrivals", sa.JSON, nullable=False, default=dict),  # see ProjectRow
+    sa.Column("way_back", sa.JSON, nullable=False, default=dict, server_default="{}"),  # see ProjectRow
+    sa.Column("reviewed", sa.Integer, nullable=False, default=0, server_default="0"),  # see ProjectRow
     sa.Column("checkpoint", sa.Integer),
     sa.Column("publication", sa.Integer),
     sa.Column("numbered", sa.Integer, nullable=False, default=0),  # highest publication number ever seen there
@@ -111,6 +113,9 @@ round_ = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("progress", sa.JSON, nullable=False, default=dict),
     sa.Column("message", sa.Text, nullable=False, default=""),
+    sa.Column("verdict", sa.String(20), nullable=False, default="", server_default=""),  # promoted, provisional, kept
+    sa.Column("gate", sa.JSON, nullable=False, default=dict, server_default="{}"),  # the numbers behind the verdict
+    sa.Column("split", sa.JSON, nullable=False, default=dict, server_default="{}"),  # see RoundRow
     sa.Column("started", sa.Float, nullable=False),
     sa.Column("ended", sa.Float),
     sa.UniqueConstraint("project", "number"),
@@ -121,6 +126,40 @@ round_ = sa.Table(
         sqlite_where=sa.text("state = 'running'"),
         postgresql_where=sa.text("state = 'running'"),
     ),
+)
+
+measurement = sa.Table(
+    "measurement",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project", sa.String(200), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),  # number of the round whose validation set it is
+    sa.Column("kind", sa.String(20), nullable=False),  # checkpoint, control (random slice), chosen (its opponent)
+    sa.Column("trained", sa.Integer, nullable=False),  # number of the round that trained it, 0 = the first weights
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("labels", sa.Integer, nullable=False),  # it was trained on
+    sa.Column("images", sa.Integer, nullable=False),  # it was measured on
+    sa.Column("biased", sa.Integer, nullable=False),  # of those, images that are not of the random slice
+    sa.Column("metrics", sa.JSON, nullable=False),  # map50, map5095, ap50/CLASS, ap5095/CLASS and their low, high
+    sa.Column("at", sa.Float, nullable=False),
+    sa.UniqueConstraint("project", "round", "kind", "trained"),
+)
+
+review = sa.Table(
+    "review",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project", sa.String(200), nullable=False),
+    sa.Column("sample", sa.String(150), nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),  # missed, swapped, location, disagreement, untouched
+    sa.Column("mark", sa.String(64), nullable=False),  # of the very thing disputed: the same finding is one row
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("weight", sa.Float, nullable=False),  # in [0, 1], 1 = look at it first
+    sa.Column("boxes", sa.JSON, nullable=False),  # what it is about, fractions of the image
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),  # open, dismissed (by a person), gone (no longer disputed)
+    sa.Column("at", sa.Float, nullable=False),
+    sa.UniqueConstraint("project", "sample", "kind", "mark"),
 )
 
 publication = sa.Table(

@@ -11,11 +11,14 @@ from common.store.engine import make_engine, migrate
 from common.store.inbox import Inbox
 from common.store.journal import Journal
 from common.store.labels import Labels
+from common.store.measurements import Measurements
 from common.store.predictions import Predictions
 from common.store.projects import Projects
 from common.store.publications import Publications
+from common.store.reviews import Reviews
 from common.store.rounds import Rounds
 from common.store.samples import Samples
+from common.store.times import Times
 
 
 class Store:
@@ -27,11 +30,14 @@ class Store:
         self.inbox = Inbox(inbox)
         self.journal = Journal(engine)
         self.labels = Labels(engine)
+        self.measurements = Measurements(engine)
         self.predictions = Predictions(engine)
         self.projects = Projects(engine)
         self.publications = Publications(engine)
+        self.reviews = Reviews(engine)
         self.rounds = Rounds(engine)
         self.samples = Samples(engine)
+        self.times = Times(engine)
 
     def forget(self, key: str) -> None:
         """Delete everything known of one project; the platform is not touched."""

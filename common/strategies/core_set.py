@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.domain import Floats, Ints
+from common.domain import Ints
+from common.strategies.distances import Nearest
 from common.strategies.farthest_first import farthest_first
 from common.strategies.plain import by_score
 from common.strategies.points import Points
@@ -60,13 +61,14 @@ def _start(pool: Pool, rows: Ints, rng: np.random.Generator) -> Ints:
     return first
 
 
-def _rest(points: Points, rows: Ints, order: Ints, known: Floats, utility: Values) -> Ints:
+def _rest(points: Points, rows: Ints, order: Ints, known: Nearest, utility: Values) -> Ints:
     """Candidates beyond the greedy part, by falling distance to everything before; notes their utility."""
     left = rows[~np.isin(rows, order)]
-    near = points.closest(left, points.take(order), known[left])
-    utility[left] = np.sqrt(near) / 2
+    near = known.take(left)
+    near.lower(np.arange(len(left)), *points.closest(left, points.take(order), near.squared), order)
     score = np.zeros(len(utility))
-    score[left] = near
+    score[left] = points.exact(left, near)
+    utility[left] = np.sqrt(score[left]) / 2
     return by_score(left, score)
 
 

@@ -7,16 +7,18 @@ candidates, difficulty), Sener and Savarese, ICLR 2018 (distance), Hacohen et al
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from common.domain import Floats, Ints
-from common.strategies.farthest_first import Deficit, farthest_first
+from common.domain import Ints
+from common.policy import needed
+from common.strategies.deficit import Deficit
+from common.strategies.distances import Memory, Nearest
+from common.strategies.farthest_first import farthest_first
 from common.strategies.image_value import Terms, amounts, image_value, presence, ranked
 from common.strategies.plain import by_score
-from common.strategies.points import Memory, Points
+from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
 from common.strategies.ranges import require_number, require_whole
 from common.strategies.reasons import Chosen, parts
@@ -133,7 +135,9 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     while len(blocks.order) < min(budget, options.greedy_limit or budget) and len(blocks.left):
         blocks.add()
     order = [*blocks.order, *blocks.left, *blocks.late(key), *blocks.odd[blocks.odd_served :]]
-    chosen = Chosen(pool, screened, value, typical, blocks.distance, kind, options.explain, options.terms)
+    chosen = Chosen(
+        pool, screened, value, typical, blocks.distance, kind, options.explain, options.terms, blocks.opening
+    )
     return Draft(np.array(order[:budget], np.int64), key, lambda rows: parts(chosen, rows))
 
 
@@ -147,11 +151,6 @@ def regime(pool: Pool, options: Options) -> str:
     return "low" if np.median(counts) < options.low_until else "mid"
 
 
-def block_size(pool: Pool, min_new_labels: int) -> int:
-    """B = max(min-new-labels setting, 10 % of the labelled set), whatever is asked."""
-    return max(min_new_labels, math.ceil(0.1 * int(pool.labelled.sum())))
-
-
 class _Near:
     """Squared distances to labelled images, which the points remember, and to what this query has placed.
 
@@ -163,12 +162,11 @@ class _Near:
         self.picks: Ints = np.zeros(0, np.int64)
         self.memory = Memory(len(points))
 
-    def update(self, rows: Ints) -> Floats:
-        """Shape (n,), exact in ``rows``."""
-        near: Floats = np.minimum(
-            self.points.covered(self.labelled, rows), self.points.covered(self.picks, rows, self.memory)
-        )
-        return near
+    def update(self, rows: Ints) -> Nearest:
+        """Of n rows, true in ``rows``."""
+        old, new = self.points.covered(self.labelled, rows), self.points.covered(self.picks, rows, self.memory)
+        nearer = new.squared < old.squared
+        return Nearest(np.minimum(old.squared, new.squared), np.where(nearer, new.row, old.row))
 
 
 class _Blocks:
@@ -188,7 +186,8 @@ class _Blocks:
         self.placed = np.zeros(len(pool), bool)
         self.typical = typical
         self.begun = bool(pool.labelled.any())
-        self.size = block_size(pool, options.min_new_labels)
+        self.opening: tuple[int, ...] = ()
+        self.size = needed(options.min_new_labels, int(pool.labelled.sum()))
         spread = options.cold_spread if kind == "cold" else options.spread
         self.window = spread * self.size if options.limit_candidates else len(pool)
         self.order: list[int] = []
@@ -237,7 +236,8 @@ class _Blocks:
         if begun or room < 1 or len(window) == 0 or not self.options.typicality:
             return window[:0]
         first = window[np.argmax(self.typical[window]), None]
-        self.distance[first] = np.sqrt(self.near.update(first)[first])
+        self.opening = tuple(first.tolist())
+        self.distance[first] = np.sqrt(self.near.update(first).squared[first])
         self._meet(first)
         return first
 
@@ -264,11 +264,11 @@ class _Blocks:
         self.left = self.left[~mates]
 
     def _deficit(self) -> Deficit | None:
-        """Targets of this block: what each class lacks to the median class, at most B boxes."""
+        """Classes with fewer boxes than the median class has now: that is what they shall have."""
         if self.presence is None or self.amount is None:
             return None
-        target = np.clip(np.median(self.have) - self.have, 0, self.size)
-        rare = np.flatnonzero(target > 0)
+        target = float(np.median(self.have))
+        rare = np.flatnonzero(self.have < target)
         if len(rare) == 0:
             return None
-        return Deficit(self.presence[:, rare], self.amount[:, rare], target[rare].astype(np.float32))
+        return Deficit(self.presence[:, rare], self.amount[:, rare], target, self.have[rare])

@@ -82,20 +82,31 @@ def instances(pool: Pool, terms: Terms) -> Values:
 
 
 def image_value(pool: Pool, terms: Terms) -> Values:
-    """V / cost^kappa: shape (n,), 0 or more.
+    """V / cost^kappa: shape (n,), 0 or more; of utilities from elsewhere any finite numbers in that order.
 
     V = sum of the top w_c u_k after entropy-NMS + eta * median(w) * D, D the doubt below the floor in bits.
     Utilities from elsewhere, and acquisition functions of whole images, stand for V as they are.
     """
     if pool.utility is not None:
-        value = pool.utility - pool.utility.min(initial=0)
-    elif terms.acquisition in PER_IMAGE:
+        return _from_elsewhere(pool.utility.astype(np.float64), expected_seconds(pool), terms.kappa)
+    if terms.acquisition in PER_IMAGE:
         value = image_utility(pool.detections, terms.acquisition)
     else:
         value = _summed(pool, terms)
-    if terms.kappa:
-        return np.asarray(value / expected_seconds(pool) ** terms.kappa, np.float64)
-    return np.asarray(value, np.float64)
+    return np.asarray(value / expected_seconds(pool) ** terms.kappa if terms.kappa else value, np.float64)
+
+
+def _from_elsewhere(value: Values, cost: Values, kappa: float) -> Values:
+    """As they are, or counted from 0 (from the least of them where that is negative) where a cost divides them.
+
+    Halves, and costs over the least of them, so that no finite value grows beyond float64.
+    """
+    if not kappa:
+        return value
+    low = min(0.0, float(value.min(initial=0)))
+    half = 1.0 if np.isfinite(float(value.max(initial=0)) - low) else 0.5
+    found: Values = (half * value - half * low) / (cost / cost.min(initial=np.inf)) ** kappa
+    return found
 
 
 def _summed(pool: Pool, terms: Terms) -> Values:
@@ -127,7 +138,7 @@ def ranked(pool: Pool, value: Values) -> Values:
 def plain_utility(pool: Pool, how: Aggregated) -> Values:
     """Utility by acquisition function and aggregation, or the one from elsewhere, in [0, 1]: shape (n,).
 
-    Sums are divided by their greatest value; utilities from elsewhere are min-max scaled.
+    Sums are divided by their greatest value; utilities from elsewhere are min-max scaled, see ``min_max``.
     """
     if pool.utility is not None:
         return min_max(pool.utility)
@@ -136,9 +147,12 @@ def plain_utility(pool: Pool, how: Aggregated) -> Values:
 
 
 def min_max(values: Values) -> Values:
-    """To [0, 1]; all equal = 0."""
+    """To [0, 1], for any finite values; all equal = 0. What lies closer together than 1e-16 of the range is equal."""
     low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
-    return (values - low) / (high - low) if high > low else np.zeros(len(values))
+    if not high > low:
+        return np.zeros(len(values))
+    half = 1.0 if np.isfinite(high - low) else 0.5
+    return (half * values - half * low) / (half * high - half * low)
 
 
 def presence(pool: Pool) -> Floats:

@@ -2,68 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.domain import Floats, Ints
+from common.strategies.distances import FARTHEST, SAME, TILE, Memory, Nearest, greatest, meet, unit_rows
 
-FARTHEST = 4.0
-"""Squared distance of two opposite directions: what every row has while nothing is chosen."""
-
-CLOSE = 1.0
-"""Squared distances below this are taken from differences: 2 - 2 cos in float32 would put distances off by 1e-6."""
-
-NOISE = 2e-6
-"""More than a float32 cosine is ever off by: picks this much less alike than the best may be the nearest."""
-
-SAME = 1e-12
-"""Squared distances below this are ties: 0."""
-
-_TILE = 1 << 19
 _CHUNK = 512
-_GROUP = 16
-
-
-class Memory:
-    """Distances to anchors that were computed before.
-
-    Attributes:
-        anchors: Shape (a,), in the order in which they came.
-        near: Shape (n,), squared distance of each row to the nearest anchor it has met.
-        met: Shape (n,), how many anchors each row has met.
-        computed: Distances the last question cost.
-    """
-
-    def __init__(self, n: int) -> None:
-        self.computed = 0
-        self._clear(n)
-
-    def _clear(self, n: int) -> None:
-        self.anchors: Ints = np.zeros(0, np.int64)
-        self.near: Floats = np.full(n, FARTHEST, np.float32)
-        self.met: Ints = np.zeros(n, np.int64)
-
-    def take_in(self, anchors: Ints) -> None:
-        """Add those that are new; start over when one of the old ones is missing."""
-        if np.array_equal(anchors, self.anchors):
-            return
-        new = np.setdiff1d(anchors, self.anchors)
-        if len(self.anchors) + len(new) > len(anchors):
-            self._clear(len(self.near))
-            new = np.asarray(anchors, np.int64)
-        self.anchors = np.concatenate([self.anchors, new])
+_PAIRS = 1 << 15
+"""Numbers in float64 that stay in the cache several times."""
+_PLAIN = (1e-15, 1e15)
+"""Rows of another length are kept as unit rows: float32 products would not hold them."""
 
 
 class Points:
     """Directions of feature rows; the array itself is neither copied nor changed.
 
     Args:
-        features: Shape (n, D), float16, float32 or float64, memory-mapped or not, of any length. A row that is not
-            finite or has no length in float32 has no direction: it is 1 away from every direction and 0 from other
-            such rows, and chosen itself it brings no direction nearer.
+        features: Shape (n, D), float16, float32 or float64, memory-mapped or not, of any length. A row that is zero
+            or not finite has no direction: it is 1 away from every direction and 0 from other such rows, and chosen
+            itself it brings no direction nearer.
         scale: Shape (n,), what each row is multiplied with, 0 = no direction; None = one over its length.
 
     Attributes:
@@ -75,6 +36,8 @@ class Points:
         if features.ndim != 2:
             raise ValueError(f"features must have shape (n, D), got {features.shape}")
         self.features = np.asarray(features)
+        self._odd: Ints = np.full(len(features), -1, np.int64)
+        self._units: Floats = np.zeros((0, self.width), np.float32)
         self.scale: Floats = self._scales() if scale is None else scale
         self.usable: NDArray[np.bool_] = self.scale > 0
         self.memory = Memory(len(features))
@@ -91,7 +54,9 @@ class Points:
         """Unit rows, zero where there is no direction: shape (k, D), float32, a copy."""
         scale = self.scale[rows]
         with np.errstate(invalid="ignore", over="ignore"):
-            unit: Floats = np.asarray(self.features[rows], dtype=np.float32) * scale[:, None]
+            unit: Floats = np.array(self.features[rows], dtype=np.float32)
+            self._put_units(unit, self._odd[rows])
+            unit *= scale[:, None]
         unit[scale == 0] = 0
         return unit
 
@@ -99,35 +64,60 @@ class Points:
         """These rows alone, as unit rows in memory."""
         return Points(self.take(rows), self.usable[rows].astype(np.float32))
 
-    def closest(self, rows: Ints | None, picks: Floats, near: Floats) -> Floats:
-        """Squared distance of each row to the nearest of ``picks`` or ``near``, whichever is less.
+    def closest(self, rows: Ints | None, picks: Floats, near: Floats) -> tuple[Floats, Ints]:
+        """Squared distance of each row to the nearest of ``picks`` or ``near``, whichever is less; and to which pick.
 
         Args:
             rows: Shape (k,), None = all.
             picks: Shape (p, D), unit or zero rows, from ``take``.
             near: Shape (k,), squared distances known so far.
+
+        Returns:
+            Shape (k,), distances off by less than ``ROUGH``; shape (k,), place in ``picks``, -1 = none is nearer.
         """
         out: Floats = near.copy()
-        there = np.einsum("ij,ij->i", picks, picks) > 0.5
-        known = picks if there.all() else picks[there]
+        found = np.full(len(near), -1, np.int64)
+        there = np.flatnonzero(np.einsum("ij,ij->i", picks, picks) > 0.5)
+        known = picks if len(there) == len(picks) else picks[there]
         alike = np.empty(min(_CHUNK, len(known)) * self._step, np.float32)
         for part, block in self._tiles(rows):
             scale = self.scale[part if rows is None else rows[part]]
             for chunk in range(0, len(known), _CHUNK):
-                _meet(block, scale, known[chunk : chunk + _CHUNK], out[part], alike)
+                place = meet(block, scale, known[chunk : chunk + _CHUNK], out[part], alike)
+                found[part] = np.where(place < 0, found[part], there[place + chunk])
             if len(known) < len(picks):
                 out[part][scale == 0] = 0
+        return out, found
+
+    def exact(self, rows: Ints, near: Nearest) -> Floats:
+        """Squared distance of each row to the row that lies nearest, anew in float64: shape (k,), rounded to float32.
+
+        Distances that are equal come out equal, whatever ``closest`` made of them. What lies nearest to nobody knows
+        which row stays as it is.
+
+        Args:
+            rows: Shape (k,).
+            near: Of these rows.
+        """
+        out: Floats = near.squared.copy()
+        known = np.flatnonzero((near.row >= 0) & self.usable[rows])
+        step = max(16, _PAIRS // max(1, self.width))
+        for start in range(0, len(known), step):
+            some = known[start : start + step]
+            gap = unit_rows(self.features[rows[some]]) - unit_rows(self.features[near.row[some]])
+            out[some] = np.einsum("ij,ij->i", gap, gap)
+        out[out < SAME] = 0
         return out
 
-    def pairs(self) -> Floats:
-        """Squared distances among all rows, for a few hundred of them: shape (n, n)."""
-        unit = self.take(np.arange(len(self))).astype(np.float64)
+    def pairs(self, rows: Ints) -> Floats:
+        """Squared distances among a few hundred rows, as exact as by ``exact``: shape (k, k)."""
+        unit, none = unit_rows(self.features[rows]), ~self.usable[rows]
         alike = unit @ unit.T
         own = np.diagonal(alike)
         apart: Floats = np.clip(own[:, None] + own[None, :] - 2 * alike, 0, FARTHEST).astype(np.float32)
         apart[apart < SAME] = 0
-        apart[~self.usable] = apart[:, ~self.usable] = 1
-        apart[np.ix_(~self.usable, ~self.usable)] = 0
+        apart[none] = apart[:, none] = 1
+        apart[np.ix_(none, none)] = 0
         return apart
 
     def nearest(self, rows: Ints, anchors: Ints) -> tuple[Floats, Ints]:
@@ -166,7 +156,7 @@ class Points:
         theirs = self.take(references)
         place = np.full(len(self), -1, np.int64)
         place[references] = np.arange(len(references))
-        step = max(16, 16 * _TILE // len(references))
+        step = max(16, 16 * TILE // len(references))
         room = np.empty(step * len(references), np.float32)
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
@@ -177,12 +167,12 @@ class Points:
             out[start : start + step] = greatest(alike, count).mean(axis=1)
         return out
 
-    def covered(self, anchors: Ints, rows: Ints, memory: Memory | None = None) -> Floats:
-        """Squared distance to the nearest of ``anchors``: shape (n,), exact in ``rows``, an upper bound elsewhere.
+    def covered(self, anchors: Ints, rows: Ints, memory: Memory | None = None) -> Nearest:
+        """The nearest of ``anchors`` to each of the n rows: true in ``rows``, an upper bound elsewhere.
 
         What was computed is remembered as long as these points live: asked again with more anchors (labels that
         arrived since), rows meet the new ones only. Asked without one of them (a label was withdrawn), all is
-        computed anew. The array is the memory itself: read it, do not write to it.
+        computed anew. The answer is the memory itself: read it, do not write to it.
 
         Args:
             anchors: Shape (a,), distinct.
@@ -197,23 +187,40 @@ class Points:
             late = known.anchors[met:]
             known.computed += len(some) * len(late)
             for start in range(0, len(late), 4 * _CHUNK):
-                picks = self.take(late[start : start + 4 * _CHUNK])
-                known.near[some] = self.closest(_all_or(some, len(self)), picks, known.near[some])
+                others = late[start : start + 4 * _CHUNK]
+                closest = self.closest(_all_or(some, len(self)), self.take(others), known.near.squared[some])
+                known.near.lower(some, *closest, others)
         known.met[rows] = len(known.anchors)
         return known.near
 
     def _scales(self) -> Floats:
+        """One over each row's length; rows that are too long or short for float32 are kept as unit rows instead."""
         scale = np.zeros(len(self.features), np.float32)
-        with np.errstate(all="ignore"):
-            for part, block in self._tiles(None):
+        rows, units = [self._odd[:0]], [self._units]
+        for part, block in self._tiles(None):
+            with np.errstate(all="ignore"):
                 length = np.sqrt(np.einsum("ij,ij->i", block, block))
-                good = np.isfinite(length) & (length > 1e-18)
-                scale[part] = np.where(good, 1 / np.where(good, length, 1), 0)
+            plain = (length > _PLAIN[0]) & (length < _PLAIN[1])
+            scale[part] = np.where(plain, 1 / np.where(plain, length, 1), 0)
+            odd = part.start + np.flatnonzero(~plain)
+            unit = unit_rows(self.features[odd])
+            there = unit.any(axis=1)
+            rows.append(odd[there])
+            units.append(unit[there].astype(np.float32))
+        found = np.concatenate(rows)
+        scale[found], self._odd[found], self._units = 1, np.arange(len(found)), np.concatenate(units)
         return scale
+
+    def _put_units(self, block: NDArray[Any], odd: Ints) -> None:
+        """Write the unit rows that are kept into a block; ``odd``: which one each of its rows has, -1 = none."""
+        if len(self._units) == 0:
+            return
+        at = np.flatnonzero(odd >= 0)
+        block[at] = self._units[odd[at]]
 
     @property
     def _step(self) -> int:
-        return max(64, _TILE // max(1, self.width))
+        return max(64, TILE // max(1, self.width))
 
     def _tiles(self, rows: Ints | None) -> Iterator[tuple[slice, Floats]]:
         """(which of ``rows``, their features as float32, to be used before the next one)."""
@@ -223,93 +230,15 @@ class Points:
             part = slice(start, min(start + self._step, count))
             block = self.features[part if rows is None else rows[part]]
             if room is not None:
-                with np.errstate(over="ignore", invalid="ignore"):
+                with np.errstate(over="ignore", invalid="ignore", under="ignore"):
                     np.copyto(room[: len(block)], block, casting="unsafe")
                 block = room[: len(block)]
+            if len(self._units):
+                block = block if room is not None or rows is not None else np.array(block)
+                self._put_units(block, self._odd[part if rows is None else rows[part]])
             yield part, block
-
-
-class Keeper:
-    """Makes points, and hands the same ones out again while the features stay the same: ``Pool.points``.
-
-    With them comes what they remember (``Points.covered``): of labels that arrived since the last query only the new
-    ones are met. Whoever queries one project again and again with one checkpoint keeps one of these per project, in
-    memory; lost, everything is computed anew. A new checkpoint has new features, and so starts over by itself.
-
-    Args:
-        make: What holds the features, ``Points`` or the like.
-    """
-
-    def __init__(self, make: Callable[[NDArray[Any]], Points] = Points) -> None:
-        self.make = make
-        self.kept: Points | None = None
-
-    def __call__(self, features: NDArray[Any]) -> Points:
-        """The points of these features."""
-        if self.kept is None or not _same(self.kept.features, features):
-            self.kept = self.make(features)
-        return self.kept
-
-
-def greatest(values: Floats, count: int) -> Floats:
-    """The ``count`` greatest of each row, in any order: shape (k, count).
-
-    They lie in the ``count`` groups of columns with the greatest maxima, so that few numbers are sorted.
-    """
-    k, r = values.shape
-    groups = r // _GROUP
-    if groups < 2 * count:
-        return np.partition(values, r - count, axis=1)[:, r - count :]
-    body = values[:, : groups * _GROUP].reshape(k, _GROUP, groups)
-    top = np.argpartition(body.max(axis=1), groups - count, axis=1)[:, groups - count :]
-    inside = np.take_along_axis(body, top[:, None, :], axis=2).reshape(k, -1)
-    some = np.concatenate([inside, values[:, groups * _GROUP :]], axis=1)
-    return np.partition(some, some.shape[1] - count, axis=1)[:, some.shape[1] - count :]
-
-
-def _meet(block: Floats, scale: Floats, picks: Floats, near: Floats, room: Floats) -> None:
-    """Lower ``near``, shape (k,), to the squared distance of ``scale * block`` to the nearest of ``picks``."""
-    alike = room[: len(block) * len(picks)].reshape(len(block), len(picks))
-    with np.errstate(invalid="ignore", over="ignore"):
-        np.matmul(block, picks.T, out=alike)
-        best = alike.max(axis=1) * scale
-        apart = np.clip(2 - 2 * best, 0, FARTHEST)
-    apart[scale == 0] = 1
-    close = np.flatnonzero((apart < CLOSE) & (apart < near + 2 * NOISE) & (near > 0))
-    if len(close):
-        likely = alike[close] >= ((best[close] - NOISE) / scale[close])[:, None]
-        apart[close] = _differences(block[close] * scale[close, None], picks, likely)
-    np.minimum(near, apart, out=near)
-
-
-def _differences(mine: Floats, picks: Floats, likely: NDArray[np.bool_]) -> Floats:
-    """Squared distance of each row to the nearest of its likely picks, from differences: shape (k,)."""
-    row, pick = np.nonzero(likely)
-    exact = np.empty(len(row), np.float32)
-    step = max(64, _TILE // max(1, mine.shape[1]))
-    for start in range(0, len(row), step):
-        gap = mine[row[start : start + step]] - picks[pick[start : start + step]]
-        exact[start : start + step] = np.einsum("ij,ij->i", gap, gap)
-    exact[exact < SAME] = 0
-    nearest: Floats = np.minimum.reduceat(exact, np.searchsorted(row, np.arange(len(mine))))
-    return nearest
 
 
 def _all_or(rows: Ints, n: int) -> Ints | None:
     """None for all rows in their order: they need not be gathered."""
     return None if len(rows) == n and bool((rows == np.arange(n)).all()) else rows
-
-
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Equal bit for bit, so that NaN equals NaN."""
-    if one is other:
-        return True
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    step = max(1, _TILE // max(1, one.shape[1]))
-    tiles = (slice(i, i + step) for i in range(0, len(one), step))
-    return all(np.array_equal(_bits(one[t]), _bits(other[t])) for t in tiles)
-
-
-def _bits(block: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(block).view(np.uint8)

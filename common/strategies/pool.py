@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.acquisition.detections import Detections, check
-from common.domain import SCORE_FLOOR, Floats, Ints, Prediction
-from common.strategies.evidence import evidence
+from common.domain import Ints, Prediction
 from common.strategies.points import Points
+from common.strategies.predictions import detections_of, embeddings_of, sound
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
@@ -164,11 +164,11 @@ class Pool:
             **rest: Further fields of ``Pool``.
         """
         n = len(predictions)
-        predictions = [p if p is not None and _sound(p) else None for p in predictions]
+        predictions = [p if p is not None and sound(p) else None for p in predictions]
         there = np.isin(np.arange(classes), [c for c, columns in class_columns.items() if np.size(columns)])
         return cls(
-            _embeddings(predictions),
-            replace(_detections(predictions, class_columns, classes), mapped=None if there.all() else there),
+            embeddings_of(predictions),
+            replace(detections_of(predictions, class_columns, classes), mapped=None if there.all() else there),
             mask(labelled, n),
             np.zeros(classes, np.int64) if label_counts is None else np.asarray(label_counts, np.int64),
             np.full(n, -1, np.int64) if group is None else np.asarray(group, np.int64),
@@ -238,68 +238,3 @@ def quantiles(values: NDArray[Any]) -> Values:
     last = np.cumsum(count)
     rank = (last - (count - 1) / 2)[inverse.reshape(-1)]
     return (rank - 0.5) / max(1, len(x))
-
-
-def _sound(p: Prediction) -> bool:
-    """Whether everything but the embedding is a number."""
-    arrays = (p.instances.scores, p.instances.boxes, p.disagreement, p.doubt, p.model_change)
-    looks = (p.flip_iou, p.flip_scores, p.committee)
-    return all(bool(np.isfinite(a).all()) for a in (*arrays, *looks) if a is not None)
-
-
-def _embeddings(predictions: Sequence[Prediction | None]) -> Floats:
-    width = next((len(p.embedding) for p in predictions if p is not None), 0)
-    out = np.full((len(predictions), width), np.nan, np.float32)
-    for i, p in enumerate(predictions):
-        if p is not None:
-            check(f"embedding of prediction {i}", p.embedding, (width,))
-            out[i] = p.embedding
-    return out
-
-
-def _detections(
-    predictions: Sequence[Prediction | None], columns: Mapping[int, int | Sequence[int]], classes: int
-) -> Detections:
-    """Instances that score from the floor up in some class of the project; the best of the others adds to doubt.
-
-    Doubt and gradient length are those of the model classes that the project maps. ``disagreement`` is that of a box's
-    best model class, mapped or not: predictions carry it of no other.
-    """
-    n = len(predictions)
-    ours = sorted({column for several in columns.values() for column in _several(several)})
-    counts = np.zeros(n, np.int64)
-    doubt, change = np.zeros((n, 1 + len(ours)), np.float32), np.zeros((n, len(ours)), np.float32)
-    boxes, scores, spread = [np.zeros((0, 4))], [np.zeros((0, classes))], [np.zeros(0)]
-    kept: list[tuple[Prediction, Mask]] = []
-    for i, p in enumerate(predictions):
-        if p is None:
-            continue
-        mapped = _mapped(p.instances.scores, columns, classes)
-        best = mapped.max(axis=1, initial=0)
-        keep = best >= SCORE_FLOOR
-        counts[i] = keep.sum()
-        doubt[i, 0], doubt[i, 1:], change[i] = best[~keep].max(initial=0), p.doubt[ours], p.model_change[ours]
-        boxes.append(p.instances.boxes[keep])
-        scores.append(mapped[keep])
-        spread.append(p.disagreement[keep])
-        kept.append((p, keep))
-    return Detections(
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        np.concatenate(boxes).astype(np.float32),
-        np.concatenate(scores).astype(np.float32),
-        doubt.max(axis=1),
-        np.linalg.norm(change, axis=1),
-        np.concatenate(spread).astype(np.float32),
-        *evidence(kept, lambda found: _mapped(found, columns, classes), classes),
-    )
-
-
-def _mapped(scores: Floats, columns: Mapping[int, int | Sequence[int]], classes: int) -> Floats:
-    out = np.zeros((len(scores), classes), np.float32)
-    for project, model in columns.items():
-        out[:, project] = scores[:, _several(model)].max(axis=1, initial=0)
-    return np.clip(out, 0, 1)
-
-
-def _several(columns: int | Sequence[int]) -> list[int]:
-    return [columns] if isinstance(columns, int) else list(columns)

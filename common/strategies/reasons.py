@@ -33,6 +33,7 @@ class Chosen:
         regime: 'cold', 'low' or 'mid'.
         explain: So many places get the distance to the nearest labelled image.
         terms: What made up the value.
+        opening: Rows that stand first for being typical, because nothing was labelled.
     """
 
     pool: Pool
@@ -43,6 +44,7 @@ class Chosen:
     regime: str
     explain: int
     terms: Terms
+    opening: tuple[int, ...] = ()
 
 
 def parts(chosen: Chosen, rows: Ints) -> list[dict[str, Any]]:
@@ -68,18 +70,19 @@ def parts(chosen: Chosen, rows: Ints) -> list[dict[str, Any]]:
         "regime": [chosen.regime] * len(rows),
     }
     out = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    for part, note, readable in zip(out, notes, pool.readable[rows].tolist(), strict=True):
-        part["reason"] = _sentence(part, note, readable)
+    opening = np.isin(rows, chosen.opening).tolist()
+    for part, note, readable, first in zip(out, notes, pool.readable[rows].tolist(), opening, strict=True):
+        part["reason"] = _sentence(part, note, readable, first)
     return out
 
 
-def _sentence(part: dict[str, Any], note: str, readable: bool) -> str:
+def _sentence(part: dict[str, Any], note: str, readable: bool, first: bool) -> str:
     if not readable:
         return "the image cannot be read"
     found = ["random slice, drawn by chance to measure against"] if part["random_slice"] else []
     flags = {"outlier": "unlike all other images", "deferred": "a near-duplicate of it comes first"}
     found += [words for flag, words in flags.items() if part[flag]]
-    if part["regime"] == "cold":
+    if part["regime"] == "cold" or first:
         found.append(f"more typical than {100 * part['T']:.0f} % of the images")
     elif note:
         found.append(note)

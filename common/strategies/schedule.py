@@ -1,27 +1,28 @@
-"""Where the random slice stands in a queue: one place in ten, in hash order, for ever."""
+"""Where the random slice stands in a queue: a share of the places, in hash order, for ever."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import numpy as np
 
 from common.domain import Ints
 
+_FINEST = 10**9
+"""Shares are whole fractions up to this denominator: 1/3 in float64 is a third again."""
+
 
 def places(start: int, count: int, share: float) -> slice:
     """Which members of the slice queue are served in the places ``start`` to ``start + count``."""
-    if share <= 0:
-        return slice(0, 0)
-    every = period(share)
-    return slice(start // every, (start + count) // every)
-
-
-def period(share: float) -> int:
-    """One place in so many serves the random slice."""
-    return max(1, round(1 / share))
+    rate = _rate(share)
+    return slice(int(start * rate), int((start + count) * rate))
 
 
 def merge(main: Ints, visitors: Ints, share: float) -> Ints:
-    """Main order with the next visitor in every tenth place; whoever is left over follows.
+    """Main order with visitors in between, each in its order; whoever is left over follows.
+
+    Of the first m places floor(m * share) are for visitors: number j, counted from 1, stands in place ceil(j / share),
+    counted from 1, or before that where the main order has ended. With a share of .1 that is every tenth place.
 
     Args:
         main: Shape (k,), the strategy's order.
@@ -31,12 +32,13 @@ def merge(main: Ints, visitors: Ints, share: float) -> Ints:
     Returns:
         Shape (k + s,), or ``main`` with a share of 0.
     """
-    if share <= 0 or len(visitors) == 0:
+    rate = _rate(share)
+    if rate == 0 or len(visitors) == 0:
         return main
-    every = period(share)
-    out = np.full(len(main) + len(visitors), -1, np.int64)
-    turns = np.arange(every - 1, len(out), every)[: len(visitors)]
-    out[turns] = visitors[: len(turns)]
-    rest = np.concatenate([main, visitors[len(turns) :]])
-    out[out < 0] = rest
-    return out
+    number = np.arange(1, len(visitors) + 1)
+    turns = np.minimum(-(-number * rate.denominator // rate.numerator), len(main) + number) - 1
+    return np.insert(main, turns - np.arange(len(visitors)), visitors)
+
+
+def _rate(share: float) -> Fraction:
+    return Fraction(max(0.0, share)).limit_denominator(_FINEST)

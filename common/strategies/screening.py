@@ -13,15 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.domain import Floats, Ints
+from common.strategies.distances import unit_rows
 from common.strategies.points import Points
 from common.strategies.pool import Mask, Pool, Values
 
 _TILE = 1 << 18
 _HUGE = 1e15
+"""Rows with numbers so many times greater than usual would decide the mean and the deviation alone."""
+_PLAIN = 40
+"""Features up to 2 to this power, or its inverse, are counted in 1."""
 
 
 def directions(embeddings: NDArray[Any], use: Mask, make: Callable[[NDArray[Any]], Points] = Points) -> Points:
     """Embeddings z-scored over the pool and L2-normed: shape (n, D), float32.
+
+    Every row that is finite and not the mean itself has a direction, whatever numbers it holds: they are counted in the
+    greatest number of the median row. Rows with numbers above 1e15 of those take no part in the mean and the deviation.
 
     Args:
         embeddings: Shape (n, D), raw.
@@ -30,46 +37,72 @@ def directions(embeddings: NDArray[Any], use: Mask, make: Callable[[NDArray[Any]
         make: What holds the result.
     """
     out = np.zeros(embeddings.shape, np.float32)
-    good, mean, spread = _moments(embeddings, use)
+    peak = _peaks(embeddings)
+    good = use & np.isfinite(peak)
+    exponent = _exponent(peak[good & (peak > 0)])
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        huge = good & (np.ldexp(peak, -exponent) > _HUGE)
+    good &= ~huge
+    mean, spread = _moments(embeddings, good, exponent)
     varies = spread > 1e-6 * max(1e-12, float(np.abs(mean).max(initial=0)), float(spread.max(initial=0)))
     scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies).astype(np.float32)
-    for part, block in _blocks(embeddings):
+    for part, block in _blocks(embeddings, exponent):
+        block[~good[part]] = mean.astype(np.float32)
         block -= mean.astype(np.float32)
         block *= scale
-        block[~good[part]] = 0
         length = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
         np.divide(block, length, out=out[part], where=length > 1e-6)
+    rows = np.flatnonzero(huge)
+    out[rows] = unit_rows(unit_rows(embeddings[rows]) * scale)  # what the mean adds is too little to be seen
     return make(out)
 
 
-def _moments(embeddings: NDArray[Any], use: Mask) -> tuple[Mask, Values, Values]:
-    """(rows that count, mean, standard deviation), by one pass for the mean and one for the deviation."""
-    good = use.copy()
+def _peaks(embeddings: NDArray[Any]) -> Values:
+    """Greatest absolute value of each row: shape (n,), float64, NaN or infinite where a row is not finite."""
+    out = np.zeros(len(embeddings))
+    step = max(16, _TILE // max(1, embeddings.shape[1]))
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(embeddings), step):
+            out[start : start + step] = np.abs(embeddings[start : start + step]).max(axis=1, initial=0)
+    return out
+
+
+def _exponent(peaks: Values) -> int:
+    """Of the power of two that features are counted in: the median row's; 0 where float32 needs no help."""
+    if len(peaks) == 0:
+        return 0
+    middle = (len(peaks) - 1) // 2
+    exponent = int(np.frexp(np.partition(peaks, middle)[middle])[1])
+    return exponent if abs(exponent) > _PLAIN else 0
+
+
+def _moments(embeddings: NDArray[Any], good: Mask, exponent: int) -> tuple[Values, Values]:
+    """(mean, standard deviation) of good rows, by one pass for the mean and one for the deviation."""
     total = np.zeros(embeddings.shape[1])
-    for part, block in _blocks(embeddings):
-        with np.errstate(invalid="ignore", over="ignore"):
-            good[part] &= np.abs(block).max(axis=1, initial=0) < _HUGE
+    for part, block in _blocks(embeddings, exponent):
         total += _kept(block, good[part]).sum(axis=0, dtype=np.float64)
     count = max(1, int(good.sum()))
     mean = total / count
     square = np.zeros_like(mean)
-    for part, block in _blocks(embeddings):
+    for part, block in _blocks(embeddings, exponent):
         gap = _kept(block, good[part]) - mean.astype(np.float32)
         square += np.einsum("ij,ij->j", gap, gap)
-    return good, mean, np.sqrt(square / count)
+    return mean, np.sqrt(square / count)
 
 
 def _kept(block: Floats, good: Mask) -> Floats:
     return block if good.all() else block[good]
 
 
-def _blocks(embeddings: NDArray[Any]) -> Iterator[tuple[slice, Floats]]:
-    """Rows in tiles that stay in the cache, as float32 of their own."""
+def _blocks(embeddings: NDArray[Any], exponent: int) -> Iterator[tuple[slice, Floats]]:
+    """Rows over 2 to the ``exponent`` in tiles that stay in the cache, as float32 of their own."""
     step = max(16, _TILE // max(1, embeddings.shape[1]))
     for start in range(0, len(embeddings), step):
         part = slice(start, start + step)
-        with np.errstate(over="ignore", invalid="ignore"):
-            yield part, np.array(embeddings[part], np.float32)
+        with np.errstate(all="ignore"):
+            block = np.ldexp(embeddings[part].astype(np.float64), -exponent) if exponent else embeddings[part]
+            block = np.array(block, np.float32)
+        yield part, block
 
 
 def typicality(points: Points, rows: Ints, references: Ints, neighbours: int = 20) -> Floats:

@@ -17,7 +17,11 @@ class Options(Screening, Aggregated):
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:
-    """Candidates by falling utility; the utility falls along the order where nothing is deferred."""
+    """Candidates by falling utility; the utility falls along the order where nothing is deferred.
+
+    Utilities from elsewhere are compared as they are: scaled to [0, 1], two of them may be equal.
+    """
     del budget
     utility = plain_utility(pool, options)
-    return sorted_draft(pool, utility, utility, options, rng, f"{options.acquisition}")
+    score = utility if pool.utility is None else pool.utility
+    return sorted_draft(pool, score, utility, options, rng, f"{options.acquisition}")

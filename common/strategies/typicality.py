@@ -1,4 +1,9 @@
-"""TypiClust (Hacohen et al., ICML 2022): the densest image of each cluster, emptiest clusters first. For cold start."""
+"""TypiClust (Hacohen et al., ICML 2022): the densest image of each cluster, emptiest clusters first. For cold start.
+
+The paper makes min(labelled + budget, 500) clusters for a budget. Here B, the images of one round, stands for the
+budget however many are asked for: clusters that hang on what is asked would give a smaller budget other images than
+the beginning of a larger one, and annotators may stop anywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.domain import Ints
+from common.policy import needed
 from common.strategies.clusters import k_means
-from common.strategies.hybrid import block_size
 from common.strategies.plain import scored_parts
 from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
@@ -21,8 +26,8 @@ class Options:
     """Clusters and neighbours.
 
     Attributes:
-        min_new_labels: B = max(this, 10 % of the labelled set) stands for the budget in the number of clusters,
-            min(labelled + B, ``most_clusters``), whatever is asked, so that every prefix is the smaller answer.
+        min_new_labels: Clusters are min(labelled + B, ``most_clusters``), B = max(this, 10 % of the labelled set):
+            not the budget, see above.
         most_clusters: See above.
         neighbours: Of the typicality within a cluster.
         references: Most members of a cluster that others are compared with, at least 2.
@@ -53,7 +58,8 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     rows = np.flatnonzero(points.usable & pool.readable)
     label = np.full(len(pool), -1, np.int64)
     if len(rows):
-        count = min(int(pool.labelled.sum()) + block_size(pool, options.min_new_labels), options.most_clusters)
+        labelled = int(pool.labelled.sum())
+        count = min(labelled + needed(options.min_new_labels, labelled), options.most_clusters)
         label[rows] = k_means(points.take(rows), count, rng)
     dense = _density(points, rows, label, options, rng)
     order = _turns(pool, label, dense, options.small)

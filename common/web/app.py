@@ -1,4 +1,4 @@
-"""The Flask application: the platforms' blueprints, the queue as JSON, metrics."""
+"""The Flask application: the platforms' blueprints, the queue and the rounds as JSON, metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from werkzeug.exceptions import HTTPException
 
 from common.errors import HardfirstError, StoreError
 from common.ports import PlatformPlugin
+from common.web import rounds
 from common.web.auth import guard
 from common.web.backend import Backend
-from common.web.metrics import exposition, observe
+from common.web.body import BadRequestError
+from common.web.metrics import ProjectMetrics, observe
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request; more is answered with 413. The largest webhook of a platform has some 3 MB."""
@@ -23,10 +25,6 @@ MAX_LIMIT = 1_000_000
 """Items of one answer of /api/queue; more are never asked for in earnest."""
 
 log = logging.getLogger(__name__)
-
-
-class BadRequestError(HardfirstError):
-    """A request that is not what the route takes; one sentence says what was wanted. Answered with 400."""
 
 
 def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
@@ -41,8 +39,10 @@ def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
     _errors(app)
     for plugin in plugins:
         app.register_blueprint(plugin.blueprint(backend))
+    app.register_blueprint(rounds.blueprint(backend))
     app.add_url_rule("/api/queue", "queue", lambda: _queue(backend))
-    app.add_url_rule("/metrics", "metrics", lambda: _metrics(backend))
+    metrics = ProjectMetrics(backend.tools)
+    app.add_url_rule("/metrics", "metrics", lambda: _metrics(metrics))
     return app
 
 
@@ -79,15 +79,10 @@ def _unexpected(error: Exception) -> Any:
 
 
 def _queue(backend: Backend) -> Any:
-    key = request.args.get("project", "")
-    if ":" not in key:
-        return jsonify(error=f"project is {key!r}; give it as platform:id, such as label-studio:12"), 400
+    key = rounds.project_key(request.args.get("project", ""))
     limit = _limit(request.args.get("limit"))
     found = backend.queue(key, limit)
-    if found is None:
-        known = [p.key for p in backend.store.projects.all()]
-        return jsonify(error=f"no project {key!r}; there are {known}"), 404
-    return jsonify(found)
+    return rounds.unknown(backend, key) if found is None else jsonify(found)
 
 
 def _limit(text: str | None) -> int | None:
@@ -98,6 +93,6 @@ def _limit(text: str | None) -> int | None:
     return int(text)
 
 
-def _metrics(backend: Backend) -> Response:
-    text, kind = exposition(backend.store)
+def _metrics(metrics: ProjectMetrics) -> Response:
+    text, kind = metrics.exposition()
     return Response(text, content_type=kind)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from common.average_precision import Matches
 from common.config import Settings
 from common.errors import ModelError
 from common.ports import Detector, JobRunner, Model, TrainingProgress, TrainingSample, TrainingSpec
-from common.yolo import files, offline, weights
+from common.yolo import files, matches, offline, weights
 from common.yolo.dataset import read_manifest, write_dataset
 
 
 class YoloModels:
-    """Weights by name or path, checked once, and one resident detector."""
+    """Weights by name or path, checked once, and one resident detector.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Where the model folder is, how detectors run.
+        by_path: Names for ``base`` that the owner of this machine gave as paths: taken as HARDFIRST_MODEL is, from
+            anywhere and through the same checks. Nothing that came from a platform belongs here.
+    """
+
+    def __init__(self, settings: Settings, by_path: Collection[str] = ()) -> None:
         self._settings = settings
+        self._by_path = frozenset(by_path)
         self._bases: dict[str, Model] = {}
         self._resident: tuple[tuple[object, ...], Detector] | None = None
         self._lock = threading.Lock()
@@ -32,7 +40,7 @@ class YoloModels:
 
     def _find(self, model_path: str) -> Model:
         root = self._settings.models
-        name = str(weights.inside(root, model_path)) if model_path else self._settings.model
+        name = self._name(model_path)
         known = self._checked(name)
         if known is not None:
             return known
@@ -43,6 +51,13 @@ class YoloModels:
         facts = {"path": str(found.path), "size": _size(found.path), "sha256": found.sha256, "names": list(names)}
         files.write_json(self._known, {**(files.read_json(self._known) or {}), name: facts})
         return Model(found.path, found.sha256, names)
+
+    def _name(self, model_path: str) -> str:
+        if not model_path:
+            return self._settings.model
+        if model_path in self._by_path:
+            return str(Path(model_path).expanduser().resolve())
+        return str(weights.inside(self._settings.models, model_path))
 
     @property
     def _known(self) -> Path:
@@ -105,11 +120,17 @@ class YoloTrainer:
     def __init__(self, runner: JobRunner) -> None:
         self._runner = runner
 
-    def start(self, spec: TrainingSpec, samples: Sequence[TrainingSample]) -> list[str]:
+    def start(
+        self, spec: TrainingSpec, samples: Sequence[TrainingSample], val: Sequence[TrainingSample] = ()
+    ) -> list[str]:
         """See ``common.ports.Trainer.start``."""
-        write_dataset(spec.folder, samples, [], spec.classes)
+        write_dataset(spec.folder, samples, val, spec.classes)
         self._runner.start(spec)
         return list(read_manifest(spec.folder).reports)
+
+    def matches(self, folder: Path) -> dict[str, Matches]:
+        """See ``common.ports.Trainer.matches``."""
+        return matches.load(folder)
 
     def poll(self, folder: Path) -> TrainingProgress:
         """See ``common.ports.Trainer.poll``."""

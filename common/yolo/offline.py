@@ -73,6 +73,17 @@ def cores() -> int:
     return max(1, allowed)
 
 
+def limit_threads(threads: int) -> int:
+    """Make torch and ultralytics' own pools use so many CPU threads (0 = all but one) and return the number."""
+    import torch
+    import ultralytics.utils as utils
+
+    wanted = threads or max(1, cores() - 1)
+    utils.NUM_THREADS = wanted
+    torch.set_num_threads(wanted)
+    return wanted
+
+
 def load() -> Any:
     """Import torch and ultralytics, checked, and return the package ``ultralytics``.
 
@@ -98,12 +109,19 @@ def load() -> Any:
 
 
 def device(name: str) -> Any:
-    """The ``torch.device`` for 'auto' (CUDA, MPS, CPU in this order), 'cpu', 'mps', '0'; of '0,1' the first.
+    """``torch_device`` as ultralytics takes it, which knows one 'cpu' and one 'mps'."""
+    load()
+    found = torch_device(name)
+    return found if found.type == "cuda" else type(found)(found.type)
+
+
+def torch_device(name: str, named: str = "HARDFIRST_DEVICE") -> Any:
+    """The ``torch.device`` for 'auto' (CUDA, MPS, CPU in this order), 'cpu', 'mps', '0', 'cuda:0'; of '0,1' the first.
 
     Raises:
-        SettingError: A device this machine does not have.
+        SettingError: A device this machine does not have; the message calls the setting ``named``.
     """
-    load()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ``prepare`` does, before torch reads it
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -111,13 +129,14 @@ def device(name: str) -> Any:
     wanted = name.strip().lower().split(",")[0].strip()
     if wanted == "auto":
         wanted = "0" if count else "mps" if mps else "cpu"
-    if wanted == "cpu" or (wanted == "mps" and mps):
+    kind = wanted.removesuffix(":0")
+    if kind == "cpu" or (kind == "mps" and mps):
         return torch.device(wanted)
-    number = wanted.removeprefix("cuda:")
+    number = "0" if wanted == "cuda" else wanted.removeprefix("cuda:")
     if number.isdigit() and int(number) < count:
         return torch.device(f"cuda:{number}")
     allowed = ["auto", "cpu", *(["mps"] if mps else []), *map(str, range(count))]
-    raise SettingError(f"HARDFIRST_DEVICE is {name!r}, but this machine has {', '.join(allowed)}")
+    raise SettingError(f"{named} is {name!r}, but this machine has {', '.join(allowed)}")
 
 
 def _restore(before: dict[str, str | None]) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from common.domain import Floats, Ints
 from common.errors import SettingError
-from common.strategies.points import CLOSE, FARTHEST, NOISE, SAME, Points
+from common.strategies.distances import CLOSE, FARTHEST, NOISE, SAME
+from common.strategies.points import Points
 
 _NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 27, "mps": 1 << 25}
 _CHUNK = 1024
@@ -47,8 +48,9 @@ class DevicePoints(Points):
         except (RuntimeError, AssertionError) as error:
             raise SettingError(f"--device is {device!r}, which this machine does not have: cpu is allowed") from error
         for part in self._parts(len(self)):
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):
                 block = np.array(self.features[part], np.float16 if kind == torch.float16 else np.float32)
+            self._put_units(block, self._odd[part])
             self._held[part] = torch.from_numpy(block).to(self._held.device)
 
     def part(self, rows: Ints) -> Points:
@@ -57,24 +59,28 @@ class DevicePoints(Points):
             return super().part(rows)
         return DevicePoints(self.take(rows), self.device, self.usable[rows].astype(np.float32))
 
-    def closest(self, rows: Ints | None, picks: Floats, near: Floats) -> Floats:
+    def closest(self, rows: Ints | None, picks: Floats, near: Floats) -> tuple[Floats, Ints]:
         """As ``Points.closest``, on the device."""
         import torch
 
-        there = np.einsum("ij,ij->i", picks, picks) > 0.5
+        there = np.flatnonzero(np.einsum("ij,ij->i", picks, picks) > 0.5)
         known = torch.from_numpy(picks[there]).to(self._held.device)
         index = None if rows is None else torch.from_numpy(np.asarray(rows, np.int64)).to(self._held.device)
         out = torch.from_numpy(near.astype(np.float32)).to(self._held.device)
+        place = torch.full_like(out, -1, dtype=torch.int64)
         with _exact():
             for part in self._parts(len(near)):
                 at = part if index is None else index[part]
                 scale, block = self._scale[at], self._held[at].float()
                 for chunk in range(0, len(known), _CHUNK):
-                    out[part] = _squared(block, scale, known[chunk : chunk + _CHUNK], out[part])
+                    apart, pick = _squared(block, scale, known[chunk : chunk + _CHUNK], out[part])
+                    place[part] = torch.where(apart < out[part], pick + chunk, place[part])
+                    out[part] = torch.minimum(out[part], apart)
                 if len(known) < len(picks):
                     out[part] = torch.where(scale > 0, out[part], 0.0)
-        found: Floats = out.cpu().numpy().copy()
-        return found
+        found = place.cpu().numpy().copy()
+        found[found >= 0] = there[found[found >= 0]]
+        return out.cpu().numpy().copy(), found
 
     def likeness(self, rows: Ints, references: Ints, count: int) -> Floats:
         """As ``Points.likeness``, on the device."""
@@ -105,30 +111,32 @@ class DevicePoints(Points):
             yield slice(start, min(start + step, count))
 
 
-def _squared(block: Any, scale: Any, picks: Any, near: Any) -> Any:
-    """``near``, or the squared distance of ``scale * block`` to the nearest of ``picks`` where that is less."""
+def _squared(block: Any, scale: Any, picks: Any, near: Any) -> tuple[Any, Any]:
+    """(squared distance of ``scale * block`` to the nearest of ``picks``, true where below ``near``; which that is)."""
     import torch
 
     alike = block @ picks.T
-    best = alike.max(dim=1).values * scale
+    best, place = alike.max(dim=1)
+    best = best * scale
     apart = torch.where(scale > 0, (2 - 2 * best).clamp(0, FARTHEST), 1.0)
     close = ((apart < CLOSE) & (apart < near + 2 * NOISE) & (near > 0)).nonzero()[:, 0]
     if len(close):
         likely = alike[close] >= ((best[close] - NOISE) / scale[close])[:, None]
-        apart[close] = _differences(block[close] * scale[close, None], picks, likely)
-    return torch.minimum(near, apart)
+        apart[close], place[close] = _differences(block[close] * scale[close, None], picks, likely)
+    return apart, place
 
 
-def _differences(mine: Any, picks: Any, likely: Any) -> Any:
-    """Squared distance of each row to the nearest of its likely picks, from differences."""
+def _differences(mine: Any, picks: Any, likely: Any) -> tuple[Any, Any]:
+    """(squared distance of each row to the nearest of its likely picks, from differences; which that is)."""
     row, pick = likely.nonzero(as_tuple=True)
-    nearest = mine.new_full((len(mine),), FARTHEST)
+    exact = mine.new_empty(len(row))
     step = max(64, _GAPS // max(1, mine.shape[1]))
     for start in range(0, len(row), step):
-        some = row[start : start + step]
-        exact = (mine[some] - picks[pick[start : start + step]]).square().sum(dim=1)
-        nearest.scatter_reduce_(0, some, exact.masked_fill(exact < SAME, 0.0), "amin")
-    return nearest
+        gap = (mine[row[start : start + step]] - picks[pick[start : start + step]]).square().sum(dim=1)
+        exact[start : start + step] = gap.masked_fill(gap < SAME, 0.0)
+    nearest = mine.new_full((len(mine),), FARTHEST).scatter_reduce_(0, row, exact, "amin")
+    first = exact == nearest[row]
+    return nearest, pick.new_full((len(mine),), len(picks)).scatter_reduce_(0, row[first], pick[first], "amin")
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Practice:
         return folder / trainer.FINAL, steps
 
     def _run(self, spec: TrainingSpec, data: Path, images: int) -> int:
-        from ultralytics.models.yolo.detect import DetectionTrainer
+        from common.yolo.run import LastWeights
 
         overrides: dict[str, Any] = trainer.recipe(spec, images) | {
             "data": str(data),
@@ -91,18 +91,13 @@ class Practice:
             "exist_ok": True,
             "freeze": self.freeze or None,
         }
-        run = DetectionTrainer(overrides=overrides)
-        save = run.save_model
-        run.validate = lambda: ({}, None)
-        run.final_eval = lambda: None
-        run.save_model = lambda: save() if run.epoch + 1 >= run.epochs else None
+        run = LastWeights(overrides=overrides)
         run.add_callback("on_pretrain_routine_end", lambda _: limit_threads(self.threads))
         run.train()
         if len(run.train_loader.dataset) != images:
             lost = images - len(run.train_loader.dataset)
             raise TrainingError(f"{lost} of {images} images cannot be read: take them off the list of images")
-        training._require_finite(run)
-        training._finalise(Path(run.last), spec.folder / trainer.FINAL)
+        training.finalise(Path(run.last), spec.folder / trainer.FINAL)
         return int(run.epochs) * -(-images // int(run.batch_size))
 
     def measure(self, checkpoint: Path) -> dict[str, float]:
@@ -137,4 +132,4 @@ def limit_threads(threads: int) -> None:
     """Make torch and ultralytics use so many CPU threads, 0 = all, also where ultralytics sets its own number."""
     from ultralytics.utils import torch_utils
 
-    torch_utils.NUM_THREADS = training.limit_threads(threads or offline.cores())
+    torch_utils.NUM_THREADS = offline.limit_threads(threads or offline.cores())

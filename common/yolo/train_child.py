@@ -20,7 +20,6 @@ from pathlib import Path
 
 from common.errors import HardfirstError, TrainingError
 from common.lifeline import die_with
-from common.ports import TrainingSpec
 from common.yolo import files, offline, trainer
 
 log = logging.getLogger(__name__)
@@ -71,24 +70,12 @@ def _work(folder: Path, started: float) -> None:
     offline.prepare(Path(configured).parent if configured else folder)
     from common.yolo import training
 
-    metrics, note = training.train(spec)
-    _publish(spec, metrics, note, time.time() - started)
-
-
-def _publish(spec: TrainingSpec, metrics: dict[str, float], note: str, seconds: float) -> None:
-    final = spec.folder / trainer.FINAL
-    result = {
-        "state": "done",
-        "checkpoint": str(final),
-        "token": trainer.token(spec.folder),
-        "metrics": metrics,
-        "message": note,
-        "sha256": files.sha256(final),
-        "seconds": round(seconds, 1),
-    }
-    files.write_json(spec.folder / trainer.RESULT, result)
-    (spec.folder / trainer.SAFE).unlink(missing_ok=True)
-    shutil.rmtree(spec.folder / "run" / "weights", ignore_errors=True)
+    note = training.train(spec)
+    spec = trainer.load_spec(folder)  # what to measure may have changed since
+    metrics, notes = training.measure(spec)
+    trainer.finish(spec, metrics, "; ".join(filter(None, [note, *notes])), time.time() - started)
+    (folder / trainer.SAFE).unlink(missing_ok=True)
+    shutil.rmtree(folder / "run" / "weights", ignore_errors=True)
 
 
 @contextmanager

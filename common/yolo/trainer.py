@@ -1,7 +1,8 @@
 """The parent's side of a training: the folder it happens in, the command that starts it, how far it is.
 
 Knows the files of a training folder and no torch: ``spec.json`` (what to do), ``progress.json`` (where it stands),
-``safe.pt`` (to resume from), ``final.pt`` and, written last, ``result.json``.
+``safe.pt`` (to resume from), ``final.pt``, ``matches-<sha256>.npz`` of weights that were measured and, written last,
+``result.json``.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from typing import Any
 
 from common.errors import TrainingError
 from common.ports import TrainingProgress, TrainingSpec
-from common.yolo import files
+from common.yolo import files, matches
 
 SPEC, PROGRESS, RESULT, LOG = "spec.json", "progress.json", "result.json", "train.log"
-SAFE, FINAL, METRICS, FINGERPRINT = "safe.pt", "final.pt", "metrics.json", "fingerprint"
-_FREE = ("folder", "device", "threads", "token")
+SAFE, FINAL, FAILURE, FINGERPRINT = "safe.pt", "final.pt", "failure.json", "fingerprint"
+_FREE = ("folder", "device", "threads", "token", "measure")
 """Fields that may differ between a training and its continuation."""
 
 
 def dump_spec(spec: TrainingSpec) -> Path:
     """Write ``spec.json`` into the training's folder and return its path."""
-    if not spec.folder.is_absolute() or not spec.base.is_absolute():
-        raise TrainingError(f"a training needs absolute paths, got folder {spec.folder} and base {spec.base}")
-    data = asdict(spec) | {"folder": str(spec.folder), "base": str(spec.base), "classes": list(spec.classes)}
+    relative = [str(path) for path in (spec.folder, spec.base, *spec.measure) if not path.is_absolute()]
+    if relative:
+        raise TrainingError(f"a training needs absolute paths, got {', '.join(relative)}")
+    data = asdict(spec) | {"folder": str(spec.folder), "base": str(spec.base), "measure": _measured(spec)}
     files.write_json(spec.folder / SPEC, data)
     return spec.folder / SPEC
 
@@ -38,7 +40,8 @@ def load_spec(folder: Path) -> TrainingSpec:
     try:
         given = {k: v for k, v in (data or {}).items() if k in TrainingSpec.__dataclass_fields__}
         spec = TrainingSpec(**given)
-        return replace(spec, folder=folder.resolve(), base=Path(spec.base), classes=tuple(spec.classes))
+        base, measure = Path(spec.base), tuple(map(Path, spec.measure))
+        return replace(spec, folder=folder.resolve(), base=base, classes=tuple(spec.classes), measure=measure)
     except TypeError as error:
         raise TrainingError(f"{folder / SPEC} is missing or incomplete: start the training again") from error
 
@@ -94,19 +97,38 @@ def begin(spec: TrainingSpec) -> bool:
     """Make the folder ready for ``spec`` and return whether anything is left to do.
 
     A folder that holds another training (other base, classes, data or recipe) starts over; the same training goes on
-    from its safe checkpoint; a finished one only gets the new fencing token.
+    from its safe checkpoint; a finished one only gets the new fencing token, and weights to measure that it was not
+    asked for before.
     """
     spec.folder.mkdir(parents=True, exist_ok=True)
     same = is_same(spec)
     done = files.read_json(spec.folder / RESULT) if same else None
     dump_spec(spec)
-    if done and done.get("state") == "done" and Path(done.get("checkpoint", "")).is_file():
+    if done and done.get("state") == "done" and Path(done.get("checkpoint", "")).is_file() and _is_measured(spec, done):
         files.write_json(spec.folder / RESULT, done | {"token": spec.token})
         return False
-    for name in (RESULT, PROGRESS) if same else (RESULT, PROGRESS, SAFE, FINAL, METRICS):
+    for name in (RESULT, PROGRESS) if same else (RESULT, PROGRESS, SAFE, FINAL):
         (spec.folder / name).unlink(missing_ok=True)
+    if not same:
+        matches.forget(spec.folder)
     files.write_text(spec.folder / FINGERPRINT, _fingerprint(spec))
     return True
+
+
+def finish(spec: TrainingSpec, metrics: dict[str, float], message: str, seconds: float) -> None:
+    """Say in ``result.json`` that all is done, under the fencing token that holds now."""
+    final = spec.folder / FINAL
+    result = {
+        "state": "done",
+        "checkpoint": str(final),
+        "token": token(spec.folder),
+        "metrics": metrics,
+        "message": message,
+        "sha256": files.sha256(final),
+        "measure": _measured(spec),
+        "seconds": round(seconds, 1),
+    }
+    files.write_json(spec.folder / RESULT, result)
 
 
 def is_same(spec: TrainingSpec) -> bool:
@@ -123,6 +145,13 @@ def has_ended(folder: Path) -> bool:
 def token(folder: Path) -> int:
     """The fencing token that holds now: the owner of a running training may have a new one."""
     return int((files.read_json(folder / SPEC) or {}).get("token", 0))
+
+
+def tell_measuring(spec: TrainingSpec, images: int) -> None:
+    """Say that the training is through, and that weights are being measured."""
+    before = files.read_json(spec.folder / PROGRESS) or {"epochs": epochs(spec, images)}
+    now = before | {"epoch": before["epochs"], "doing": "measuring"}
+    files.write_json(spec.folder / PROGRESS, now, durable=False)
 
 
 def progress(folder: Path, *, alive: bool, ended: str = "") -> TrainingProgress:
@@ -142,7 +171,7 @@ def progress(folder: Path, *, alive: bool, ended: str = "") -> TrainingProgress:
         return TrainingProgress("lost", epoch, total, message=f"{why}; see {folder / LOG}", token=token(folder))
     numbers = {k: float(v) for k, v in now.get("metrics", {}).items()}
     left = f", about {numbers['eta_s']:.0f} s left" if "eta_s" in numbers else ""
-    message = f"epoch {epoch} of {total}{left}" if now else "getting ready"
+    message = now.get("doing", f"epoch {epoch} of {total}{left}") if now else "getting ready"
     return TrainingProgress("running", epoch, total, message=message, token=token(folder), metrics=numbers)
 
 
@@ -157,6 +186,14 @@ def _finished(result: dict[str, Any], epoch: int, epochs: int) -> TrainingProgre
         token=int(result.get("token", 0)),
         metrics={k: float(v) for k, v in result.get("metrics", {}).items()},
     )
+
+
+def _measured(spec: TrainingSpec) -> list[str]:
+    return [str(path) for path in spec.measure]
+
+
+def _is_measured(spec: TrainingSpec, result: dict[str, Any]) -> bool:
+    return set(_measured(spec)) <= set(result.get("measure", []))
 
 
 def _fingerprint(spec: TrainingSpec) -> str:

@@ -528,7 +528,7 @@ def test_a_webhook_without_the_secret_is_refused_and_its_body_not_read(
     def parse(*_: Any, **__: Any) -> Any:
         raise AssertionError("the body was parsed")
 
-    monkeypatch.setattr("ls_backend.app.json.loads", parse)
+    monkeypatch.setattr("common.web.body.json.loads", parse)
     answer = guarded_still.client.post("/webhook", data="{not json", headers=headers, content_type="application/json")
     assert answer.status_code == 401
     assert guarded_still.hints() == []

@@ -15,7 +15,8 @@ from common.acquisition.detections import Detections
 from common.domain import Instances, Prediction
 from common.errors import SettingError, UnknownNameError
 from common.strategies import REGISTRY, Pool, Strategy, hybrid, query, stream
-from common.strategies.points import Keeper
+from common.strategies.image_value import min_max
+from common.strategies.keeper import Keeper
 from common.strategies.pool import Draft, quantiles
 from common.strategies.schedule import merge
 from common.strategies.screening import duplicates, outliers
@@ -93,6 +94,11 @@ POOLS = {
     "float16": _pool(embeddings=_pool().embeddings.astype(np.float16)),
     "all alike": _pool(embeddings=np.ones((90, 6), np.float32), group=np.zeros(90, np.int64)),
     "own utilities": _pool(utility=np.random.default_rng(1).normal(size=90)),
+    "utilities from end to end of float64": _pool(utility=np.random.default_rng(1).choice([-1.7e308, 0, 1.7e308], 90)),
+    "tiny embeddings": _pool(embeddings=_pool().embeddings * np.float32(1e-38)),
+    "embeddings of every length": _pool(
+        embeddings=_pool().embeddings * 10.0 ** np.random.default_rng(2).integers(-300, 300, (90, 1))
+    ),
 }
 CROWDED = _pool(12, labelled=np.zeros(12, bool), slice_hash=None, detections=_crowds(12))
 EACH = pytest.mark.parametrize("kind", POOLS)
@@ -358,6 +364,40 @@ def test_top_utility_sorts_by_utility():
     assert _ask("top_utility", pool).order.tolist() == [1, 3, 2, 0]
 
 
+ANY = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([-1.7e308, -5e-324, 0.0, 5e-324, 1.7e308])
+
+
+@ALL
+@settings(max_examples=40, deadline=None)
+@given(utility=st.lists(ANY, min_size=1, max_size=12), kappa=st.sampled_from([0.0, 0.5, 1.0]))
+def test_any_finite_utilities_give_an_order_without_a_warning(name, utility, kappa):
+    x = np.random.default_rng(0).standard_normal((len(utility), 4)).astype(np.float32)
+    pool = Pool.from_embeddings(x, utility=np.array(utility))
+    answer = _ask(name, pool, **({"kappa": kappa} if name == "hybrid" else {}))
+    assert sorted(answer.order) == list(range(len(utility)))
+    assert ((answer.utility >= 0) & (answer.utility <= 1)).all()
+    if name == "top_utility":
+        assert answer.order.tolist() == np.argsort(-np.array(utility), kind="stable").tolist()
+        assert (np.diff(answer.utility) <= 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ANY, min_size=1, max_size=12))
+def test_scaling_keeps_the_order_of_any_finite_values_between_0_and_1(values):
+    x = np.array(values)
+    scaled = min_max(x)
+    assert ((scaled >= 0) & (scaled <= 1)).all()
+    assert (np.diff(scaled[np.argsort(x, kind="stable")]) >= 0).all()
+    if x.min() < x.max():
+        assert (scaled[x.argmin()], scaled[x.argmax()]) == (0, 1)
+
+
+def test_hybrid_tells_utilities_apart_that_a_scale_would_make_equal():
+    pool = Pool.from_embeddings(np.eye(3, dtype=np.float32), utility=np.array([1.0, 2.0, -1.7e308]))
+    order = _ask("hybrid", pool, regime="mid", diversity=False, guard=False, limit_candidates=False, typicality=False)
+    assert order.order.tolist() == [1, 0, 2]
+
+
 def test_core_set_starts_far_from_the_labelled_set_and_where_nothing_is_labelled_by_chance():
     x = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0]], np.float32)
     pool = Pool.from_embeddings(x, labelled=np.array([0]))
@@ -502,7 +542,7 @@ def test_the_reason_names_the_commonest_doubt_the_first_class_on_ties():
         class_names=("cat", "dog", "eel"),
         knows=True,
     )
-    answer = _ask("hybrid", pool)
+    answer = _ask("hybrid", pool, typicality=False)
     said = dict(zip(answer.order.tolist(), [p["reason"] for p in answer.parts], strict=True))
     assert said[0].startswith("two boxes perhaps cat")
     assert said[1].startswith("one box between cat and eel")

@@ -23,9 +23,9 @@ from common.connection import connect_project, disconnect_project, forget_projec
 from common.domain import LabelledBox
 from common.errors import UnsupportedProjectError
 from common.loop import ActiveLearningLoop, Tools
+from common.loop.overview import project_status
 from common.loop.reading import labels_at
 from common.ports import Model
-from common.status import project_status
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
 from common.web.app import create_app

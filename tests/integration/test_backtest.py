@@ -88,6 +88,20 @@ def test_a_backtest_that_was_killed_goes_on_and_finds_the_same(shared: Path, car
     assert json.loads(first.read_text())["versions"]["torch"]
 
 
+def test_a_device_that_is_not_there_leaves_nothing_behind_and_the_corrected_command_runs(
+    shared: Path, cards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = command(shared, cards, out, "--device", "99")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, out.exists()) == (2, False)
+    assert "--device is '99', but this machine has auto, cpu" in done.stderr
+    words = command(shared, cards, out, "--max-minutes", "0.0001")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "settings.json").read_text())["recipe"]["device"] == "cpu"
+
+
 def test_broken_weights_are_one_sentence(shared: Path, cards: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pt"
     broken.write_bytes((shared / "weights/yolo11n-rebuilt.pt").read_bytes()[:9999])

@@ -89,6 +89,17 @@ def test_progress_is_what_the_child_wrote_last(
     )
 
 
+def test_what_the_child_does_after_its_last_epoch_is_said_too(
+    runner: LocalRunner, spec: TrainingSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child_is(monkeypatch, SLEEP)
+    runner.start(spec)
+    files.write_json(spec.folder / "progress.json", {"epoch": 8, "epochs": 9, "metrics": {"eta_s": 0.0}})
+    trainer.tell_measuring(spec, images=8)
+    now = runner.poll(spec.folder)
+    assert (now.state, now.epoch, now.epochs, now.message) == ("running", 9, 9, "measuring")
+
+
 def test_a_cancelled_child_is_gone_at_once(
     runner: LocalRunner, spec: TrainingSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,9 +179,36 @@ def test_another_base_forgets_what_the_old_one_left(
 def test_the_spec_survives_the_trip_through_its_file(spec: TrainingSpec) -> None:
     trainer.dump_spec(spec)
     assert trainer.load_spec(spec.folder) == spec
+    more = replace(spec, measure=(spec.folder / "a.pt", spec.folder / "b.pt"))
+    trainer.dump_spec(more)
+    assert trainer.load_spec(spec.folder) == more
+    with pytest.raises(TrainingError, match=r"absolute paths, got c\.pt"):
+        trainer.dump_spec(replace(spec, measure=(Path("c.pt"),)))
     (spec.folder / "spec.json").write_text('{"imgsz": 64}')
     with pytest.raises(TrainingError, match="missing or incomplete"):
         trainer.load_spec(spec.folder)
+
+
+def test_other_weights_to_measure_are_no_other_training(spec: TrainingSpec) -> None:
+    trainer.begin(spec)
+    matches = spec.folder / f"matches-{'ab' * 32}.npz"
+    matches.write_bytes(b"")
+    final = spec.folder / "final.pt"
+    final.write_bytes(b"")
+    more = replace(spec, measure=(spec.base,), token=6)
+    assert trainer.is_same(more)
+    trainer.finish(trainer.load_spec(spec.folder), {}, "", 1.0)
+    assert not trainer.begin(replace(spec, token=6))
+    assert trainer.begin(more)
+    assert not trainer.has_ended(spec.folder)
+    assert final.exists()
+    assert matches.exists()
+    trainer.finish(more, {}, "", 1.0)
+    assert not trainer.begin(more)
+    assert not trainer.begin(spec)  # what was measured beyond what is asked for does no harm
+    assert trainer.begin(replace(spec, seed=2))
+    assert not final.exists()
+    assert not matches.exists()
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(4, 240), (8, 240), (9, 120), (80, 24), (1000, 2), (100_000, 1)])

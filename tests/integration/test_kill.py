@@ -24,12 +24,14 @@ from ls_backend.label_config import rectangles
 from ls_backend.local_server import LocalLabelStudio
 from tests.service import Service
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-KILLS = 8
+KILLS = 20
 SEED = 3
-LABELS = 2
-"""Labels a person gives around each kill, enough for a round."""
+LABELS = 1
+"""Labels a person gives around each kill; the round is asked for."""
+LIMIT_S = 900.0
+"""For all of them."""
 QUICK = {
     "HARDFIRST_IMGSZ": "96",
     "HARDFIRST_EPOCHS": "2",
@@ -176,7 +178,7 @@ def check(scene: Scene) -> None:
     row, store = scene.row, scene.store
     assert scene.known() == scene.annotations()
     states = Counter(r.state for r in store.rounds.all(scene.key))
-    assert set(states) == {"done"}, [(r.number, r.state, r.message) for r in store.rounds.all(scene.key)]
+    assert set(states) <= {"done", "failed"}, [(r.number, r.state, r.message) for r in store.rounds.all(scene.key)]
     checkpoints = store.rounds.checkpoints(scene.key)
     assert [c.id for c in checkpoints][-1] == row.checkpoint
     for c in checkpoints:
@@ -200,7 +202,7 @@ def scene(label_studio: LocalLabelStudio, shared: Path, tmp_path: Path) -> Itera
     weights = shared / "weights/yolo11n-rebuilt.pt"
     if not weights.exists():
         pytest.skip(f"no weights at {weights}")
-    sample = draw(tmp_path / "floor", count=8 + LABELS * (KILLS + 2), held_out=4, size=(160, 120), seed=SEED)
+    sample = draw(tmp_path / "floor", count=24, held_out=4, size=(160, 120), seed=SEED)
     with label_studio.client() as http:
         body = {"title": "kill", "label_config": rectangles(sample.classes)}
         project = int(http.post("/api/projects", json=body).raise_for_status().json()["id"])
@@ -217,14 +219,16 @@ def scene(label_studio: LocalLabelStudio, shared: Path, tmp_path: Path) -> Itera
 
 
 def test_whatever_is_killed_whenever_nothing_is_lost_and_every_round_ends(scene: Scene) -> None:
-    rng = random.Random(SEED)  # noqa: S311 - which moment, not a secret
+    rng, began = random.Random(SEED), time.monotonic()  # noqa: S311 - which moment, not a secret
     service, met = scene.service, []
     service.wait(lambda: scene.row.publication is not None, "the first queue", 120)
     for number, (victim, moment) in enumerate(itertools.islice(itertools.cycle(MOMENTS), KILLS), start=1):
         for _ in range(LABELS):
             assert scene.annotator.label_next() is not None
+        scene.store.projects.update(scene.key, training_asked=time.time())
         if kill_at(scene, victim, moment, rng):
             met.append((victim, moment))
         service.wait(lambda n=number: calm(scene, n), f"calm after {victim} was killed at {moment}", 180)  # type: ignore[misc]
         check(scene)
-    assert len(met) >= KILLS - 2, met
+    assert len(met) >= KILLS - 4, met
+    assert time.monotonic() - began < LIMIT_S

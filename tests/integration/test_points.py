@@ -75,14 +75,22 @@ def test_the_picks_are_the_greatest_at_their_time_and_numpys(device, kind):
 
 
 @DEVICES
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_rows_of_any_length_are_held_by_their_direction(device, kind):
+    x = _features(3000).astype(kind) * kind(2.0) ** np.random.default_rng(0).choice([-90, 0, 120], (3000, 1))
+    got = farthest_first(DevicePoints(x, device), 200, anchors=np.array([1]))
+    np.testing.assert_array_equal(got.order, farthest_first(Points(_features(3000)), 200, anchors=np.array([1])).order)
+
+
+@DEVICES
 def test_the_deficit_factor_is_heeded(device):
     rng = np.random.default_rng(1)
     x, anchors = _features(6000), np.array([9])
     presence = (rng.random((6000, 3)) * (rng.random((6000, 3)) < 0.2)).astype(np.float32)
-    deficit = Deficit(presence, presence * 2, np.array([5, 20, 50], np.float32))
+    deficit = Deficit(presence, presence * 2, 50.0, np.array([45.0, 30, 0]))
 
     def factor(before):
-        return deficit.factor(presence, deficit.amount[before].sum(axis=0, dtype=np.float64))
+        return deficit.factor(presence, deficit.have + deficit.amount[before].sum(axis=0, dtype=np.float64))
 
     got = farthest_first(DevicePoints(x, device), 150, anchors=anchors, deficit=deficit)
     _greedy_within(x, got.order, anchors, factor, 1e-6)
@@ -96,9 +104,13 @@ def test_distances_neighbours_and_memory_are_those_of_numpy(device):
     for some in (rows, None):
         near = np.full(len(x) if some is None else len(some), 4, np.float32)
         picks = theirs.take(anchors)
-        np.testing.assert_allclose(ours.closest(some, picks, near), theirs.closest(some, picks, near), atol=2e-6)
+        (apart, place), (wanted, at) = ours.closest(some, picks, near), theirs.closest(some, picks, near)
+        np.testing.assert_allclose(apart, wanted, atol=2e-6)
+        np.testing.assert_array_equal(place, at)
     np.testing.assert_allclose(typicality(ours, rows, anchors), typicality(theirs, rows, anchors), atol=1e-5)
-    np.testing.assert_allclose(ours.covered(anchors, rows)[rows], theirs.covered(anchors, rows)[rows], atol=2e-6)
+    np.testing.assert_allclose(
+        ours.covered(anchors, rows).squared[rows], theirs.covered(anchors, rows).squared[rows], atol=2e-6
+    )
 
 
 def test_products_stay_exact_in_a_process_that_asked_for_quick_ones():

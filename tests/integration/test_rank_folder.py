@@ -94,3 +94,35 @@ def test_a_watch_that_is_killed_decides_every_image_once(shared: Path, tmp_path:
     assert "15 images decided" in out
     assert journal.lines()[: len(before)] == before
     assert set(Counter(line.sha256 for line in journal.lines()).values()) == {1}
+    by = {Path(line.path).name: (line.by, line.queued) for line in journal.lines()}
+    assert by["again.jpg"] == ("duplicate", "no")
+    before = journal.path.read_bytes()
+    other = start(shared, tmp_path, "watch", "--once", "--acquisition", "margin")
+    assert "made with --acquisition entropy (now margin)" in other.communicate(timeout=120)[1]
+    assert (other.returncode, journal.path.read_bytes()) == (2, before)
+
+
+def test_other_weights_take_part_by_their_path_and_unsafe_ones_do_not(
+    shared: Path, tmp_path: Path, folder: Path
+) -> None:
+    from common.yolo import offline, weights
+
+    offline.prepare(tmp_path / "home")
+    for path in sorted(folder.iterdir())[2:]:
+        path.unlink()
+    other = weights.load_model(shared / "weights" / "yolo11n-rebuilt.pt")
+    next(other.parameters()).data[0] += 0.01
+    import torch
+
+    (tmp_path / "elsewhere").mkdir()
+    torch.save({"model": other.half(), "train_args": {}}, tmp_path / "elsewhere" / "other.pt")
+    (tmp_path / "elsewhere" / "broken.pt").write_bytes(b"PK\x03\x04 no weights")
+    words = ("rank", "--acquisition", "vote_entropy", "--out", "order.csv", "--json", "--committee")
+    process = start(shared, tmp_path, *words, "elsewhere/other.pt")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["scored"] == 2
+    process = start(shared, tmp_path, *words, "elsewhere/broken.pt")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "broken.pt is cut short, damaged or of another kind" in err

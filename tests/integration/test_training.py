@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,31 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from common.domain import Label, LabelledBox
-from common.errors import TrainingError
 from common.jobs import LocalRunner
 from common.ports import TrainingProgress, TrainingSample, TrainingSpec
 from common.yolo import evaluate, files, offline, trainer
 from common.yolo.dataset import write_dataset
+from common.yolo.models import YoloTrainer
+from tests.cells import CELLS, cells
 
 pytestmark = pytest.mark.integration
-CELLS = ("RBC", "WBC", "Platelets")
 PATIENCE_S = 120
-
-
-def cell(shared: Path, image: Path) -> TrainingSample:
-    """One image of the blood-cell set with its labels."""
-    boxes = []
-    for row in (shared / "data/bccd/labels" / f"{image.stem}.txt").read_text().splitlines():
-        x, y, w, h = map(float, row.split()[1:])
-        x1, y1, x2, y2 = (min(1.0, max(0.0, v)) for v in (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-        boxes.append(LabelledBox(CELLS[int(row.split()[0])], (x1, y1, x2, y2)))
-    return TrainingSample(image.stem, image, Label(image.stem, tuple(boxes)))
 
 
 @pytest.fixture
 def samples(shared: Path) -> list[TrainingSample]:
-    return [cell(shared, image) for image in sorted((shared / "data/bccd/images").glob("*.jpg"))[:12]]
+    return cells(shared, 12)
 
 
 @pytest.fixture
@@ -102,8 +90,59 @@ def test_a_training_leaves_checked_weights_that_know_the_projects_classes(
 
     data, home = spec.folder / "data.yaml", tmp_path / "home"
     measured = evaluate.evaluate_in_child(end.checkpoint, data, imgsz=64, home=home, device="cpu", threads=1)
-    assert measured["map50"] == pytest.approx(end.metrics["map50"], abs=0.05)
+    assert measured == pytest.approx(end.metrics, abs=1e-6)
     assert set(measured) == {"map50", "map5095", *(f"{kind}/{name}" for kind in ("ap50", "ap5095") for name in CELLS)}
+
+
+def test_a_done_training_is_measured_again_only_where_new_weights_are_asked_for(
+    spec: TrainingSpec, samples: list[TrainingSample], runner: LocalRunner, tmp_path: Path
+) -> None:
+    port, broken = YoloTrainer(runner), tmp_path / "broken.pt"
+    broken.write_bytes(b"no weights")
+    once = replace(spec, epochs=1, folder=tmp_path / "asked")
+    assert port.start(once, samples[:8], samples[8:]) == []
+    new = files.sha256(until(runner, once.folder, done).checkpoint or Path())
+    assert set(port.matches(once.folder)) == {new}
+    born = (once.folder / "final.pt").stat().st_mtime_ns
+
+    more = replace(once, measure=(spec.base, broken), token=6)
+    port.start(more, samples[:8], samples[8:])
+    assert port.poll(once.folder).state == "running"
+    end = until(runner, once.folder, done)
+    assert (end.token, (once.folder / "final.pt").stat().st_mtime_ns) == (6, born)
+    assert f"{broken} was not measured" in end.message
+    found = port.matches(once.folder)
+    assert set(found) == {new, files.sha256(spec.base)}
+    assert all(f.truths.shape == (4, 3) for f in found.values())
+    assert {"map50", "ap5095/RBC"} <= set(end.metrics)
+
+    port.start(more, samples[:8], samples[8:])
+    assert port.poll(once.folder).state == "done"
+    (once.folder / "result.json").unlink()
+    trainer.begin(replace(more, classes=("RBC",)))
+    assert port.matches(once.folder) == {}
+
+
+def test_losses_and_the_time_left_are_live_and_a_training_stops_within_seconds(
+    spec: TrainingSpec, runner: LocalRunner
+) -> None:
+    long = replace(spec, epochs=60)
+    runner.start(long)
+    first = until(runner, spec.folder, lambda p: "eta_s" in p.metrics)
+    later = until(runner, spec.folder, lambda p: p.epoch >= first.epoch + 2)
+    for now in (first, later):
+        assert now.epochs == 60
+        assert {"box_loss", "cls_loss", "dfl_loss"} <= set(now.metrics)
+        assert all(0 <= value < 1e4 for value in now.metrics.values())
+        assert now.metrics["batches"] == 120
+        assert f"epoch {now.epoch} of 60, about {now.metrics['eta_s']:.0f} s left" == now.message
+    assert first.metrics["batch"] < later.metrics["batch"] <= 120
+    assert later.metrics["cls_loss"] != first.metrics["cls_loss"]
+    start = time.monotonic()
+    runner.cancel(spec.folder)
+    assert time.monotonic() - start < 5
+    assert runner.poll(spec.folder).state == "lost"
+    assert not list(spec.folder.glob("matches-*"))
 
 
 def test_killed_in_the_middle_it_goes_on_from_its_safe_checkpoint(spec: TrainingSpec, runner: LocalRunner) -> None:
@@ -185,12 +224,3 @@ print("status", status, "calls", calls, type(answer[0]).__name__)
     command = [sys.executable, "-P", "-c", guard, str(spec.folder), image]
     ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert "status 0 calls [] Prediction" in ran.stdout, ran.stdout + ran.stderr
-
-
-def test_measuring_meets_classes_by_name_and_not_by_number(spec: TrainingSpec, tmp_path: Path, shared: Path) -> None:
-    """COCO weights know none of the cells, and number 0 of COCO is no red cell."""
-    offline.prepare(tmp_path / "home")
-    measured = evaluate.evaluate(spec.base, spec.folder / "data.yaml", 64, "cpu")
-    assert set(measured.values()) == {0.0}
-    with pytest.raises(TrainingError, match=re.escape("not a data.yaml that hardfirst wrote")):
-        evaluate.evaluate(spec.base, tmp_path / "data.yaml", 64, "cpu")

@@ -161,7 +161,7 @@ def test_a_queue_whose_model_no_longer_serves_takes_nobody_in(tmp_path: Path) ->
     store = world.tools.store
     opened = store.rounds.start(KEY, revision=0, labels=1, reason="", folder=str(tmp_path), token=1)
     assert opened is not None
-    store.rounds.promote(opened, path="/w", sha256="5" * 64, names=["cat", "dog"], metrics={}, message="")
+    store.rounds.finish(opened, path="/w", sha256="5" * 64, names=["cat", "dog"], metrics={}, message="")
     store.projects.update(KEY, order_asked=None)
     arrive(world, *drawn_by_hand(world, 1))
     settle(world)
@@ -413,6 +413,19 @@ def test_another_model_is_another_scale_and_the_quantile_starts_anew_on_it(tmp_p
     settle(world)
     assert threshold(world)["level"] < 1.1
     assert (threshold(world)["seen"], threshold(world)["scale"]) == (10, "00000000/entropy max")
+
+
+@pytest.mark.parametrize(("scale", "passes"), [("00000000/entropy max", False), ("00000000/margin max", True)])
+def test_a_new_order_takes_over_the_level_of_its_own_scale_only(tmp_path: Path, scale: str, passes: bool) -> None:
+    """5.0 lets nobody through; where it was learnt on another scale the order starts at .5."""
+    world = make_world(tmp_path, strategy="stream")
+    arrive(world, *drawn_by_hand(world, 1, HALF))
+    settle(world)
+    kept = {"level": 5.0, "seen": 9, "queued": 1, "rate": 0.1, "step": 0.05, "scale": scale}
+    world.tools.store.projects.update(KEY, arrivals={"threshold": kept}, order_asked=world.clock[0])
+    settle(world)
+    main = [p for p in queue(world) if not p.parts["random_slice"]]
+    assert any(p.parts["queued"] for p in main) is passes
 
 
 def test_another_aggregation_is_another_scale_too(tmp_path: Path) -> None:

@@ -295,3 +295,14 @@ def test_predictions_from_before_doubt_and_gradient_were_per_class_are_read_with
     assert [np.linalg.norm(p.model_change) for p in (one, other)] == pytest.approx([1.5, 2.5])
     assert (one.width, one.height) == (40, 30)
     assert np.array_equal(one.instances.scores, made[0].instances.scores)  # type: ignore[union-attr]
+
+
+def test_every_round_says_on_which_device_it_was_played(tmp_path: Path) -> None:
+    unit = make_unit()
+    task = make_task(tmp_path, (UNIFORM,))
+    with pytest.raises(KeyboardInterrupt):
+        play(task, unit, FakeLearner(unit, fails_at=3), {"device": "cpu"})
+    assert play(task, unit, FakeLearner(unit), {"device": "cuda:0"})
+    assert json.loads((task.folder / "full.json").read_text())["round"]["device"] == "cpu"
+    played = json.loads(task.arm_file(UNIFORM).read_text())["rounds"]
+    assert [one["device"] for one in played] == ["cpu", "cuda:0", "cuda:0"]

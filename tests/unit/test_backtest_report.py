@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from common.cli import main
 from common.experiments.backtest.arms import AA
 from common.experiments.backtest.report import gather, losses, summarise
-from common.experiments.backtest.tables import noise_sentence, sentences, tables
+from common.experiments.backtest.tables import device_sentence, noise_sentence, sentences, tables
 
 LABELS = (4, 8, 16)
 
@@ -87,13 +87,44 @@ def test_a_unit_that_never_gets_there_stays_as_a_bound() -> None:
     records += [record("uniform", [0, 0.1, 0.2], 1), record("slow", [0, 0.1, 0.2], 1), record("quick", [0, 0.95, 1], 1)]
     found = arms(records, [full(0), full(1)])
     slow, quick = (found[name]["savings"]["labels"]["95%"] for name in ("slow", "quick"))
-    assert slow["censored"] == {"arm": 1, "uniform": 0, "both": 1}
-    assert slow["mean"]["mean"] == pytest.approx(0), "16 against 16, and nothing known"
-    assert quick["censored"] == {"arm": 0, "uniform": 1, "both": 0}
+    assert slow["censored"] == {"arm": 1, "uniform": 0}
+    assert quick["censored"] == {"arm": 0, "uniform": 1}
     assert quick["mean"]["mean"] == pytest.approx(0.5)
     text = "\n".join(table.markdown() for table in tables(summarise(gather(records, [full(0), full(1)])[0])))
     assert "(>= 1)" in text
-    assert "(<= 1, ? 1)" in text
+    assert "(<= 1)" in text
+
+
+def test_a_unit_in_which_neither_gets_there_is_undecided_and_left_out() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95, 1])]
+    records += [record("uniform", [0, 0.1, 0.2], 1), record("hybrid", [0, 0.1, 0.3], 1)]
+    summary = summarise(gather(records, [full(0), full(1)])[0])
+    saved = summary["arms"][1]["savings"]["labels"]["95%"]
+    assert (saved["units"], saved["undecided"], saved["saturated"]) == (1, ["cards-1"], [])
+    assert saved["per_unit"]["cards-1"] is None
+    for figure in (saved["mean"]["mean"], saved["median"], saved["pooled"]["mean"]):
+        assert figure == pytest.approx(0.5), "not .25"
+    assert summary["arms"][1]["data"]["cards"]["labels_saved"]["95%"] == pytest.approx(0.5)
+    table = next(t for t in tables(summary) if "95%" in t.title)
+    assert table.title.endswith("neither: undecided, left out)")
+    assert dict(zip(table.heads, table.rows[0], strict=True))["undecided"] == "1"
+
+
+def test_a_table_in_which_nothing_is_decided_has_no_figures() -> None:
+    records = [record("uniform", [0, 0.1, 0.2]), record("hybrid", [0, 0.1, 0.3])]
+    summary = summarise(gather(records, [full()])[0])
+    assert next(t for t in tables(summary) if "95%" in t.title).rows[0] == ("hybrid", "0", "1", *["-"] * 5)
+
+
+def test_rounds_of_several_devices_are_told_about() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95, 1])]
+    assert device_sentence(records, [full()]) == []
+    for r, device in zip(records, ("cpu", "cuda:0"), strict=True):
+        r["rounds"] = [one | {"device": device} for one in r["rounds"]]
+    assert device_sentence(records[:1], [full()]) == []
+    assert device_sentence(records, [full()]) == [
+        "Trained on several devices, whose arithmetic differs in the last digits: 3 rounds on cpu, 3 rounds on cuda:0."
+    ]
 
 
 def test_the_baseline_is_the_mean_of_its_draws() -> None:

@@ -60,7 +60,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
         (["--full-updates", "-3"], "--full-updates is -3"),
         (["--batch", "0"], "--batch is 0"),
         (["--freeze", "-1"], "--freeze is -1: 0 or more"),
-        (["--seeds", "0"], "--seeds and --jobs must be at least 1"),
+        (["--seeds", "0"], "--seeds is 0, --jobs 1, --threads 0: at least 1, 1 and 0 are allowed"),
         (["--views", "upside"], "no view 'upside'; there are ['flip', 'half', 'heads']"),
         (["--groups", "x=/g.csv", "--data", "x=/d.yaml", "--groups", "y=/g.csv"], "--groups names 'y'"),
         (["--groups", "/none.csv"], "--groups /none.csv cannot be read"),
@@ -103,6 +103,14 @@ def test_the_same_settings_go_on_and_others_are_refused(world: Path, played: lis
     assert "holds results with another --updates (240, now 9): choose another --out" in done.output.replace("\n", " ")
     (world / "w.pt").write_bytes(b"others")
     assert "another --model" in ask(world).output
+
+
+def test_a_run_may_go_on_on_another_device(world: Path, played: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "require_device", lambda _name: None)
+    for device in ("cpu", "1"):
+        assert ask(world, "--device", device).exit_code == 0
+        assert json.loads((world / "out/settings.json").read_text())["recipe"]["device"] == device
+    assert [run.recipe.device for run in played] == ["cpu", "1"]
 
 
 def test_greater_budgets_may_be_added_and_the_first_ones_stay(world: Path, played: list[Run]) -> None:

@@ -19,6 +19,7 @@ from common.experiments.backtest.statistics import (
     reach,
     saving,
     sign_flip,
+    undecided,
 )
 
 QUALITY = st.floats(0, 1, allow_subnormal=False)
@@ -89,7 +90,10 @@ def test_what_never_gets_there_is_a_bound() -> None:
     late = Reach(64, "censored")
     assert saving(late, Reach(32, "inside")) == Saving(-1.0, "<=")
     assert saving(Reach(16, "inside"), late) == Saving(0.75, ">=")
-    assert saving(Reach(70, "censored"), late) == Saving(0.0, "?")
+    assert saving(Reach(70, "censored"), late) is None
+    assert undecided(Reach(70, "censored"), late)
+    assert not undecided(late, Reach(4, "first"))
+    assert not undecided(Reach(16, "inside"), late)
 
 
 @given(values=st.lists(st.floats(-5, 5), min_size=2, max_size=12), seed=st.integers(0, 9))

@@ -112,7 +112,8 @@ def test_every_command_explains_itself_with_an_example_that_parses() -> None:
 def test_the_list_of_commands_is_what_people_need() -> None:
     shown = {n for n, c in main.commands.items() if not c.hidden}
     people = {"serve", "connect", "disconnect", "forget", "status", "train", "set", "settings", "watch"}
-    assert shown == people | {"rank", "select", "backtest"}
+    rounds = {"rounds", "curve", "cancel", "rollback", "promote", "export", "review", "kpi"}
+    assert shown == people | rounds | {"rank", "select", "backtest"}
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["connect"], ["status", "--wrong"], ["train"]])
@@ -303,12 +304,13 @@ def test_a_project_that_works_survives_a_failing_second_connect(store: Store, pl
 def test_disconnecting_puts_back_removes_our_rows_and_is_harmless_twice(store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     version = published(store, plugin)
+    store.projects.update(KEY, way_back={"to": version, "asked": 1.0})
     found = run("disconnect", "fake", "--project", "1")
     assert found.stdout.splitlines() == ["changed sampling: by priority -> sequential"]
     assert version not in plugin.platform.rows
     assert "theirs" in plugin.platform.rows
     (row,) = store.projects.all()
-    assert (row.state, row.publication) == ("archived", None)
+    assert (row.state, row.publication, row.way_back) == ("archived", None, {})
 
 
 def test_predictions_stay_where_they_are_wanted(store: Store, plugin: FakePlugin) -> None:
@@ -399,8 +401,8 @@ def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin:
     (one,) = json.loads(run("status", "--json", "--project", "fake:2").stdout)
     assert one["key"] == "fake:2"
     assert set(one) == {
-        *("key", "title", "state", "images", "labels", "training", "queue", "model", "classes", "settings"),
-        *("warnings", "journal"),
+        *("key", "title", "state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes"),
+        *("settings", "warnings", "journal"),
     }
 
 

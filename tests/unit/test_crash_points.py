@@ -105,9 +105,9 @@ class MortalTrainer(FakeTrainer):
 
     bomb: Bomb = field(default_factory=Bomb)
 
-    def start(self, spec: Any, samples: Any) -> list[str]:
+    def start(self, spec: Any, samples: Any, val: Any = ()) -> list[str]:
         self.bomb.tick("start training")
-        return super().start(spec, samples)
+        return super().start(spec, samples, val)
 
     def poll(self, folder: Path) -> TrainingProgress:
         now = super().poll(folder)
@@ -384,6 +384,6 @@ def test_a_round_that_was_cancelled_meanwhile_is_not_promoted(stock: Path, tmp_p
     running = store.rounds.start(KEY, revision=0, labels=1, reason="", folder="/f", token=1)
     assert running is not None
     store.rounds.end(running.id, "cancelled", "the project was disconnected")
-    assert not store.rounds.promote(running, path="/w", sha256="1" * 64, names=[], metrics={}, message="")
+    assert not store.rounds.finish(running, path="/w", sha256="1" * 64, names=[], metrics={}, message="")
     assert store.rounds.checkpoints(KEY) == []
     assert [r.state for r in store.rounds.all(KEY)] == ["cancelled"]

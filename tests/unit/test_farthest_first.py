@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.strategies import farthest_first as ff
+from common.strategies import tiers
+from common.strategies.distances import Memory, Nearest, greatest
 from common.strategies.farthest_first import Deficit, Points, farthest_first
-from common.strategies.points import Keeper, Memory, greatest
+from common.strategies.keeper import Keeper
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -27,7 +29,7 @@ def _plain(x, budget, anchors=(), weight=None, power=1.0, deficit=None):
     free[list(anchors)] = False
     for a in anchors:
         near = np.minimum(near, ((x - x[a]) ** 2).sum(axis=1))
-    have, order, values = None if deficit is None else np.zeros(len(deficit.target)), [], []
+    have, order, values = None if deficit is None else deficit.have, [], []
     for _ in range(min(budget, free.sum())):
         value = weight * near ** (power / 2)
         if deficit is not None:
@@ -46,7 +48,7 @@ def _plain(x, budget, anchors=(), weight=None, power=1.0, deficit=None):
 
 def _deficit(rng, n):
     presence = (rng.random((n, 3)) * (rng.random((n, 3)) < 0.2)).astype(np.float32)
-    return Deficit(presence, presence * 2, np.array([5, 20, 50], np.float32))
+    return Deficit(presence, presence * 2, 50.0, np.array([45.0, 30, 0]))
 
 
 def _same_up_to_ties(found, wanted, values):
@@ -83,8 +85,8 @@ def test_the_picks_are_those_of_plain_greedy(seed, n, anchors, weighted, balance
 @given(seed=st.integers(0, 10**6), balanced=st.booleans(), clusters=st.sampled_from([0, 3]))
 def test_several_tiers_pick_what_plain_greedy_picks(seed, balanced, clusters):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ff, "_INNER", 4)
-        patch.setattr(ff, "_SHRINK", 3)
+        patch.setattr(tiers, "INNER", 4)
+        patch.setattr(tiers, "SHRINK", 3)
         rng = np.random.default_rng(seed)
         x = rng.standard_normal((150, 5)).astype(np.float32)
         if clusters:
@@ -132,6 +134,74 @@ def test_ties_go_to_the_lowest_row_in_every_tier():
     assert farthest_first(Points(x), 5).order.tolist() == [0, 1, 2, 3, 4]
 
 
+CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
+SYMMETRIC = {
+    "corners of a cube": CORNERS,
+    "a cross and its corners": np.concatenate(
+        [np.eye(5), -np.eye(5), *[CORNERS @ np.eye(5)[i : i + 3] for i in (0, 2)]]
+    ),
+    "orders of four numbers": np.array(list(itertools.permutations([1.0, 2, 3, 5]))),
+    "a circle": np.array([[np.cos(a), np.sin(a)] for a in np.arange(24) * np.pi / 12]),
+    "signs": np.sign(np.random.default_rng(0).standard_normal((120, 12))),
+    "copies of few": np.repeat(np.random.default_rng(1).standard_normal((12, 7)), 9, axis=0),
+}
+
+
+def _lowest(x, anchors, weight, deficit=None):
+    """Plain greedy, one at a time, in float64: of values within 1e-9 of the greatest, the lowest row."""
+    x = _unit(x)
+    near, free = ((x[:, None] - x[None, anchors]) ** 2).sum(axis=2).min(axis=1), np.ones(len(x), bool)
+    free[anchors] = False
+    have, order = None if deficit is None else deficit.have.copy(), []
+    while free.any():
+        value = weight * np.sqrt(near) * (1 if deficit is None else deficit.factor(deficit.presence, have))
+        order.append(int(np.flatnonzero(free & (value >= value[free].max() - 1e-9))[0]))
+        free[order[-1]] = False
+        near = np.minimum(near, ((x - x[order[-1]]) ** 2).sum(axis=1))
+        have = None if deficit is None else have + deficit.amount[order[-1]]
+    return order
+
+
+@pytest.mark.parametrize("inner", [4, 512])
+@pytest.mark.parametrize("kind", SYMMETRIC)
+@pytest.mark.parametrize("factors", ["distance", "weights", "deficit"])
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), known=st.booleans(), stretched=st.booleans())
+def test_of_exactly_equal_values_the_lowest_row_wins(kind, factors, inner, seed, known, stretched):
+    """In float32 products their distances differ by some 1e-7, whichever way they come out."""
+    rng = np.random.default_rng(seed)
+    x = SYMMETRIC[kind][rng.permutation(len(SYMMETRIC[kind]))]
+    x = x * 2.0 ** rng.integers(-9, 9, (len(x), 1)) if stretched else x
+    anchors, n = rng.choice(len(x), 2, replace=False), len(x)
+    weight = rng.choice([0.25, 1.0], n) if factors == "weights" else np.ones(n)
+    shown = rng.choice([0.0, 0.5, 1.0], (n, 2)).astype(np.float32)
+    deficit = Deficit(shown, shown, 8.0, np.array([0.0, 6])) if factors == "deficit" else None
+    points = Points(x)
+    given_near = {"near": points.covered(np.sort(anchors), np.arange(n))} if known else {"anchors": anchors}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiers, "INNER", inner)
+        patch.setattr(tiers, "SHRINK", 3)
+        rows = np.setdiff1d(np.arange(n), anchors)
+        got = farthest_first(points, n, candidates=rows, weight=weight, deficit=deficit, **given_near)
+    assert got.order.tolist() == _lowest(x, anchors, weight, deficit)
+
+
+def test_ten_thousand_equal_values_go_by_row_and_are_measured_once_each(monkeypatch):
+    """Signs in 20 dimensions: every distance is one of few."""
+    x = np.sign(np.random.default_rng(0).standard_normal((10_000, 20))).astype(np.float32)
+    measured, exact = [], Points.exact
+    monkeypatch.setattr(Points, "exact", lambda self, rows, near: measured.append(len(rows)) or exact(self, rows, near))
+    order = farthest_first(Points(x), 300, anchors=np.array([0])).order
+    found = np.full(len(x), -1)
+    found[order] = np.arange(300)
+    unit, near = _unit(x.astype(np.float64)), np.full(len(x), 4.0)
+    for row in [0, *order[:-1].tolist()]:
+        near = np.round(np.minimum(near, 2 - 2 * unit @ unit[row]), 9)
+        near[row] = -1
+        assert np.argmax(near) == order[found[row] + 1]
+    assert sum(measured) < 20_000
+
+
 def test_every_prefix_is_the_answer_to_the_smaller_budget():
     x = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
     long = farthest_first(Points(x), 200).order
@@ -154,12 +224,33 @@ def test_a_float16_memory_map_is_read_in_tiles_and_left_alone(tmp_path: Path):
     np.testing.assert_array_equal(got.order, _plain(stored.astype(np.float32), 60, [5])[0])
 
 
-@pytest.mark.parametrize("odd", [0.0, np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("odd", [0.0, np.nan, np.inf])
 def test_rows_without_a_direction_count_as_one_place_1_away_from_all_others(odd):
     x = np.array([[1, 0], [odd, odd], [0.99, 0.1], [odd, odd]], np.float32)
     got = farthest_first(Points(x), 3, anchors=np.array([0]))
     assert got.order.tolist() == [1, 2, 3]
     np.testing.assert_allclose(got.distance, [1, 0.1, 0], atol=1e-2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    kind=st.sampled_from([np.float16, np.float32, np.float64]),
+    exponents=st.lists(st.integers(-1070, 1020), min_size=12, max_size=12),
+)
+def test_every_finite_row_but_zero_is_a_direction_whatever_its_length(seed, kind, exponents):
+    x = np.random.default_rng(seed).integers(1, 8, (12, 5)).astype(np.float64)
+    with np.errstate(over="ignore"):
+        stretched = np.ldexp(x, np.array(exponents)[:, None]).astype(kind)
+        exact = (stretched.astype(np.float64) == np.ldexp(x, np.array(exponents)[:, None])).all(axis=1)
+    points = Points(stretched)
+    finite = np.isfinite(stretched).all(axis=1)
+    np.testing.assert_array_equal(points.usable, finite & (stretched != 0).any(axis=1))
+    kept = np.flatnonzero(exact & finite)
+    np.testing.assert_allclose(points.take(kept), _unit(x)[kept], atol=3e-7)
+    if len(kept) > 1:
+        order = farthest_first(Points(stretched[kept]), 12, anchors=np.array([0])).order
+        np.testing.assert_array_equal(order, farthest_first(Points(x[kept]), 12, anchors=np.array([0])).order)
 
 
 def test_an_anchor_without_a_direction_brings_nothing_nearer():
@@ -172,7 +263,8 @@ def test_an_anchor_without_a_direction_brings_nothing_nearer():
 def test_new_labels_update_distances_without_starting_over():
     x = np.random.default_rng(4).standard_normal((500, 8)).astype(np.float32)
     points = Points(x)
-    early = points.closest(None, points.take(np.array([1, 2])), np.full(500, ff.FARTHEST, np.float32))
+    early, place = Nearest.nothing(500), np.array([1, 2])
+    early.lower(np.arange(500), *points.closest(None, points.take(place), early.squared), place)
     rows = np.arange(10, 500)
     late = farthest_first(points, 40, candidates=rows, anchors=np.array([3, 4]), near=early)
     whole = farthest_first(points, 40, candidates=rows, anchors=np.array([1, 2, 3, 4]))
@@ -188,7 +280,10 @@ def test_remembered_distances_are_those_computed_anew_whatever_was_asked_before(
         known = known ^ labels
         anchors, rows = np.array(sorted(known), np.int64), np.array(sorted(asked))
         np.testing.assert_allclose(
-            points.covered(anchors, rows)[rows], Points(x).covered(anchors, rows)[rows], rtol=0, atol=1e-6
+            points.covered(anchors, rows).squared[rows],
+            Points(x).covered(anchors, rows).squared[rows],
+            rtol=0,
+            atol=1e-6,
         )
 
 
@@ -208,8 +303,8 @@ def test_only_labels_that_arrived_since_are_met():
 def test_another_memory_knows_other_anchors():
     points = Points(np.eye(4, dtype=np.float32))
     other, rows = Memory(4), np.arange(4)
-    assert points.covered(np.array([0]), rows).tolist() == [0, 2, 2, 2]
-    assert points.covered(np.array([1]), rows, other).tolist() == [2, 0, 2, 2]
+    assert points.covered(np.array([0]), rows).squared.tolist() == [0, 2, 2, 2]
+    assert points.covered(np.array([1]), rows, other).squared.tolist() == [2, 0, 2, 2]
     assert points.memory.anchors.tolist() == [0]
 
 

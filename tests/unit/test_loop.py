@@ -331,7 +331,8 @@ def test_no_row_is_deleted_while_people_are_labelling(world: World) -> None:
     assert "retire" not in world.platform.calls
 
 
-def test_an_hour_of_quiet_forgets_what_retired_checkpoints_said_and_nothing_else(world: World) -> None:
+def test_an_hour_of_quiet_forgets_what_retired_checkpoints_said_and_nothing_else(tmp_path: Path) -> None:
+    world = make_world(tmp_path, keep_checkpoints=2)
     settle(world)
     predictions = world.tools.store.predictions
     predictions.put("f" * 64, 640, list(predictions.get("0" * 64, 640, hashes(world)).items()))

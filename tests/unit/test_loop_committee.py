@@ -135,7 +135,7 @@ def test_no_more_checkpoints_are_asked_than_said_and_weights_by_name_come_after_
     for number in range(1, 6):
         running = world.tools.store.rounds.start(KEY, revision=1, labels=1, reason="", folder="/f", token=1)
         assert running is not None
-        world.tools.store.rounds.promote(
+        world.tools.store.rounds.finish(
             running, path=str(weights), sha256=str(number) * 64, names=["cat"], metrics={}, message=""
         )
     named = {"mine.pt": Model(weights, "e" * 64, ("dog",)), "strange.pt": Model(weights, "f" * 64, ("bus",))}

@@ -34,13 +34,15 @@ def test_its_own_values_stand_in_the_place_of_the_services_and_nothing_else_chan
 
 @given(st.sampled_from(PROJECT_FIELDS))
 def test_every_setting_of_a_project_comes_back_from_the_store_as_it_was_typed(name: str) -> None:
-    value = {"strategy": "uniform", "acquisition": "margin", "strategy_options": "spread=6", "committee": "half"}
-    typed = value.get(name, "64")
+    words = {"strategy": "uniform", "acquisition": "margin", "strategy_options": "spread=6", "committee": "half"}
+    words |= {"train_from": "champion", "control": "True", "pseudo_labels": "True"}
+    shares = dict.fromkeys(("validation_share", "gate_margin", "gate_class_drop", "stop_gain"), "0.25")
+    typed = (words | shares | {"pause_s": "64.0"}).get(name, "64")
     assignment = f"option.{typed}" if name == "strategy_options" else f"{name}={typed}"
     own = changed(made(), {}, [assignment], [])
     assert list(own) == [name]
     assert changed(made(), own, [], []) == own
-    assert differing(own) == f"{assignment}.0".replace(".0", "" if name != "pause_s" else ".0")
+    assert differing(own) == assignment
 
 
 def test_options_of_the_service_hold_for_its_strategy_only() -> None:

@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from common.cli import main
 from common.config import Settings
 from common.domain import Prediction
 from common.errors import MediaError, SettingError, UnknownNameError
-from common.experiments import folder_commands, rank, scoring
+from common.experiments import command_line, rank, scoring
 from common.experiments.files import damage, find_images, find_labelled, read_image
 from common.experiments.rank import COLUMNS, Report, Request
 from common.experiments.ranking import Wish, label_counts, project_classes
@@ -177,7 +178,7 @@ def test_the_budget_is_a_prefix_of_the_whole_order(ranked: Run, folder: Path, tm
     whole = cells(tmp_path / "order.csv")
     ranked(folder, Wish(budget=3))
     assert [r["path"] for r in cells(tmp_path / "order.csv")] == [r["path"] for r in whole[:3]]
-    with pytest.raises(SettingError, match="--budget is 0"):
+    with pytest.raises(SettingError, match="--budget is 0: 1 or more is allowed"):
         Wish(budget=0)
 
 
@@ -347,7 +348,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: FakeModels)
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(folder_commands, "open_model", lambda _settings: (models, models.base("")))
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, models.base("")))
     return lambda *words: CliRunner().invoke(main, ["rank", *words])
 
 
@@ -376,11 +377,17 @@ def test_json_is_all_there_is_on_the_output(command: Callable[..., Result], fold
     [
         (["--strategy", "magic"], "--strategy is 'magic'; there are"),
         (["--acquisition", "magic"], "--acquisition is 'magic'; there are"),
-        (["--acquisition", "consistency"], "mirrored image: add flip to"),
+        (["--acquisition", "consistency"], "mirrored image: add flip to --committee"),
+        (["--acquisition", "vote_entropy"], "needs a committee: set --committee to"),
+        (["--committee", "elsewhere/other.pt"], "--committee names 'elsewhere/other.pt', but there is no such file"),
+        (["--committee", "other"], "--committee names 'other'; there are ['flip'"),
+        (["--option", "acquisition=margin"], "--acquisition sets that one"),
+        (["--budget", "0"], "--budget is 0: 1 or more is allowed"),
+        (["--seed", "many"], "--seed"),
         (["--strategy", "core_set", "--acquisition", "margin"], "strategy 'core_set' uses none"),
         (["--option", "magic=1"], "--option names 'magic'"),
         (["--option", "spread=many"], "option spread of strategy 'hybrid' is 'many'"),
-        (["--imgsz", "100"], "imgsz is 100"),
+        (["--imgsz", "100"], "--imgsz is 100"),
         (["--sheet", "order.gif"], "must end in .png"),
         (["--random-slice", "2"], "--random-slice is 2"),
         (["--classes", "cow"], "the model has"),
@@ -395,6 +402,32 @@ def test_misuse_is_one_sentence_and_exit_code_2(
     assert done.exit_code == 2
     assert why in done.output
     assert not Path("order.csv").exists()
+
+
+def test_what_was_set_by_a_variable_is_named_by_it(
+    command: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDFIRST_COMMITTEE", "other")
+    assert "HARDFIRST_COMMITTEE names 'other'" in command(str(folder), "--out", "order.csv").output
+
+
+def test_other_weights_of_the_committee_are_named_by_their_path_too(
+    command: Callable[..., Result], folder: Path, tmp_path: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.pt").write_bytes(b"weights")
+    asked: list[str] = []
+    base = models.base
+
+    def found(name: str) -> Model:
+        asked.append(name)
+        return replace(base(name), sha256="1" * 64) if name else base(name)
+
+    monkeypatch.setattr(models, "base", found)
+    words = ("--acquisition", "vote_entropy", "--committee", str(tmp_path / "other.pt"))
+    done = command(str(folder), "--out", "order.csv", *words)
+    assert done.exit_code == 0, done.output
+    assert str(tmp_path / "other.pt") in asked
+    assert {members for _, _, members, _ in models.asked} == {1}
 
 
 def test_options_reach_the_strategy(command: Callable[..., Result], folder: Path) -> None:
@@ -423,7 +456,93 @@ def test_nothing_readable_ends_with_1_and_ctrl_c_with_130(
 
 def test_weights_that_are_not_there_are_misuse(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(SettingError, match="there is no such file"):
-        folder_commands.open_model(settings.model_copy(update={"model": str(tmp_path / "none.pt")}))
+        command_line.open_model(settings.model_copy(update={"model": str(tmp_path / "none.pt")}))
+
+
+def test_the_first_place_of_a_first_order_says_that_it_is_typical(ranked: Run, folder: Path, tmp_path: Path) -> None:
+    ranked(folder)
+    first, *others = cells(tmp_path / "order.csv")
+    assert first["reason"].startswith("more typical than ")
+    assert not [r for r in others if "more typical" in r["reason"]]
+    (tmp_path / "done.txt").write_text(f"{first['path']}\n")
+    ranked(folder, labelled=tmp_path / "done.txt")
+    assert not [r for r in cells(tmp_path / "order.csv") if "more typical" in r["reason"]]
+
+
+def strange(monkeypatch: pytest.MonkeyPatch, known: Container[str] = ()) -> None:
+    """The detector is hardly sure of anything but of some files."""
+    one = FakeDetector._one
+
+    def doubtful(self: FakeDetector, path: Path) -> Any:
+        said = one(self, path)
+        scores = np.full_like(said.instances.scores, 0.25 if path.name in known else 0.1)
+        return replace(said, instances=replace(said.instances, scores=scores))
+
+    monkeypatch.setattr(FakeDetector, "_one", doubtful)
+
+
+def test_a_model_that_sees_next_to_nothing_is_told_about_once(
+    ranked: Run, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange(monkeypatch)
+    (said,) = ranked(folder).notes
+    assert said.startswith(
+        "the model does not seem to know these images: it has a box of confidence 0.25 or more in 0 of 8"
+    )
+    assert "rests on typicality and diversity" in said
+    assert "--strategy typicality" in said
+
+
+def test_a_model_that_knows_one_image_in_ten_is_not(ranked: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strange(monkeypatch, known={"3.png"})
+    assert ranked(folder).notes == []
+
+
+def test_a_strategy_that_asks_no_model_needs_none_that_knows(
+    command: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange(monkeypatch)
+    assert "seem to know" not in command(str(folder), "--out", "order.csv", "--strategy", "typicality").output
+    assert "says little" in command(str(folder), "--out", "order.csv", "--strategy", "additive").output
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg"])
+def test_a_contact_sheet_in_the_folder_is_no_image_to_label(
+    ranked: Run, folder: Path, tmp_path: Path, name: str
+) -> None:
+    ranked(folder, sheet=folder / name)
+    first = (folder / name).read_bytes()
+    (folder / name).rename(folder / "below" / name)
+    report = ranked(folder, sheet=folder / name)
+    assert report.summary["images"] == 8
+    assert report.notes == [f"1 contact sheets of hardfirst are left out, such as {folder / 'below' / name}"]
+    assert ranked(folder, sheet=folder / name).summary["images"] == 8, "its own sheet may be written again"
+    assert (folder / name).read_bytes() == first
+    for path in folder.rglob("?.png"):
+        path.unlink()
+    with pytest.raises(MediaError, match="but contact sheets of hardfirst"):
+        ranked(folder)
+
+
+def test_a_sheet_is_never_written_over_anything_else(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("not even a picture")
+    for other in (folder / "2.png", tmp_path / "notes.png"):
+        with pytest.raises(SettingError, match="which exists and is no contact sheet of hardfirst: name another file"):
+            Request(folder, tmp_path / "order.csv", Wish(), sheet=other)
+    Request(folder, tmp_path / "order.csv", Wish(), sheet=tmp_path / "new.png")
+
+
+def test_whoever_holds_outliers_back_says_so_in_the_column(
+    command: Callable[..., Result], folder: Path, tmp_path: Path
+) -> None:
+    for i in range(20, 60):
+        picture(folder / f"{i}.png", i, brightness=120)
+    Image.fromarray(np.tile(np.array([[255, 0, 0]], np.uint8), (48, 64, 1))).save(folder / "odd.png")
+    words = ("--strategy", "uniform", "--option", "guard=true")
+    assert command(str(folder), "--out", "order.csv", *words).exit_code == 0
+    odd = [r for r in cells(tmp_path / "order.csv") if r["outlier"] == "yes"]
+    assert "odd.png" in {Path(r["path"]).name for r in odd}
+    assert "`guard=true`" in COLUMNS["outlier"]
 
 
 def test_an_order_is_never_written_over_a_picture_or_what_is_read_from(folder: Path, tmp_path: Path) -> None:

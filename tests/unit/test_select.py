@@ -73,6 +73,22 @@ def test_ties_go_to_the_lowest_row_even_among_copies(tmp_path):
     np.testing.assert_array_equal(order[39:], np.arange(40, 2000))
 
 
+def test_exactly_equal_distances_go_to_the_lowest_row(tmp_path):
+    """The corners of a cube: after its opposite, every corner is equally far from the nearest one."""
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+    np.save(tmp_path / "x.npy", corners / np.linalg.norm(corners, axis=1, keepdims=True))
+    np.save(tmp_path / "idx.npy", np.array([0]))
+    assert _order(tmp_path, "--labelled", tmp_path / "idx.npy", budget=7).tolist() == [7, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("length", [1e-44, 1e-20, 1e19, 1e38])
+def test_rows_of_any_length_are_ordered_by_direction(tmp_path, x, length):
+    lengths = np.where(np.arange(N) % 3 == 0, 2.0 ** np.round(np.log2(length)), 1)[:, None]
+    np.save(tmp_path / "y.npy", np.clip(x * lengths, -3e38, 3e38).astype(np.float64))
+    order = _order(tmp_path, "--labelled", tmp_path / "idx.npy", x="y.npy")
+    assert order.tolist() == _plain(np.load(tmp_path / "y.npy"), [3, 17, 250], 20)
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
 def test_every_kind_of_number_is_read_from_the_disk(tmp_path, x, kind):
     np.save(tmp_path / "y.npy", x.astype(kind))
@@ -202,7 +218,8 @@ def test_labels_and_utilities_that_do_not_fit_are_refused(tmp_path, x, option, a
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--budget", "-1"], "--budget is -1"),
+        (["--budget", "-1"], "--budget is -1: 1 or more is allowed"),
+        (["--budget", "0"], "--budget is 0: 1 or more is allowed"),
         (["--seed", "-1"], "--seed is -1"),
         (["--strategy", "hybird"], "no strategy 'hybird'; there are ['additive', 'core_set'"),
         (["--strategy", "top_utility"], "give --utility"),
@@ -218,6 +235,18 @@ def test_a_wrong_word_is_one_sentence(tmp_path, x, words, said):
     result = _select(tmp_path, *words)
     assert result.exit_code == 2
     assert said in result.output
+    assert not (tmp_path / "order.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [("hybrid", "acquisition"), ("additive", "acquisition"), ("top_utility", "aggregation"), ("stream", "aggregation")],
+)
+def test_a_wrong_name_is_wrong_even_where_utilities_make_it_useless(tmp_path, x, strategy, name):
+    words = ["--utility", tmp_path / "u.npy", "--option", f"{name}=bogus"]
+    result = _select(tmp_path, *words, strategy=strategy)
+    assert result.exit_code == 2
+    assert f"no {name} 'bogus'; there are [" in result.output
     assert not (tmp_path / "order.npy").exists()
 
 

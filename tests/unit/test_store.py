@@ -132,7 +132,7 @@ def test_the_database_itself_refuses_a_second_running_round(store: Store) -> Non
 def test_promoting_ends_the_round_serves_the_checkpoint_and_asks_for_an_order(store: Store) -> None:
     running = store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1)
     assert running is not None
-    store.rounds.promote(running, path="m.pt", sha256="b" * 64, names=["cat"], metrics={}, message="fine")
+    store.rounds.finish(running, path="m.pt", sha256="b" * 64, names=["cat"], metrics={}, message="fine")
     project = store.projects.get(KEY)
     assert project is not None
     assert project.checkpoint is not None

@@ -6,22 +6,28 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from common.cli import main
 from common.config import Settings
+from common.domain import Instances
 from common.errors import SettingError
-from common.experiments import folder_commands, watch
+from common.experiments import command_line, watch
 from common.experiments.journal import COLUMNS, Journal, Line, queue
+from common.experiments.judge import Judge
 from common.experiments.ranking import project_classes
 from common.experiments.scoring import Scorer
-from common.experiments.watch import SETTLE_S, Judge, Watcher, reverse
+from common.experiments.sheet import save_sheet
+from common.experiments.watch import SETTLE_S, Watcher, reverse
 from common.store import Store, open_store
-from tests.fakes import FakeModels, picture
+from tests.fakes import FakeDetector, FakeModels, picture
 
 Make = Callable[..., Watcher]
 
@@ -69,7 +75,7 @@ def make(
 
     def made(**given: Any) -> Watcher:
         model = models.base("")
-        judge = Judge(project_classes(model))
+        judge = Judge(project_classes(model), given.pop("acquisition", "entropy"))
         scorer = Scorer(store, models, model, settings)
         return Watcher(folder, given.pop("journal", journal), scorer, judge, clock=lambda: now[0], **given)
 
@@ -114,6 +120,71 @@ def test_the_wanted_share_is_queued_and_it_is_the_informative_one(
     kept = [line.utility for line in lines if line.queued == "no"]
     chosen = [line.utility for line in queue(lines)]
     assert sum(chosen) / len(chosen) > 0.75 > sum(kept) / len(kept)
+
+
+def test_with_gradient_lengths_every_image_is_compared_with_all_that_came_before(
+    make: Make, folder: Path, journal: Journal, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each alone, model_change would be one half of every image; 9 has no box but a doubt between 1 and 5."""
+    one = FakeDetector._one
+
+    def longer(self: FakeDetector, path: Path) -> Any:
+        found: Any = one(self, path)
+        if path.stem != "9":
+            return replace(found, model_change=found.model_change + int(path.stem))
+        none = Instances(np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32))
+        doubt = np.array([0.05, 0], np.float32)
+        return replace(found, instances=none, doubt=doubt, disagreement=np.zeros(0, np.float32))
+
+    monkeypatch.setattr(FakeDetector, "_one", longer)
+    for i in (5, 1, 9, 7):
+        arrive(folder, i)
+        settle(make(acquisition="model_change"), now)
+    assert [line.utility for line in journal.lines()] == [0.5, 0.25, 0.5, 0.875]
+    assert "the first image, there is nothing to compare it with" in journal.lines()[0].reason
+
+
+def near(folder: Path, number: int, by: int = 2) -> Path:
+    """A nearly equal copy of an image."""
+    copy = folder / f"{number}-again-{by}.png"
+    with Image.open(folder / f"{number}.png") as image:
+        image.point(lambda v: min(255, v + by)).save(copy)
+    return copy
+
+
+def test_what_looks_like_an_image_that_came_before_is_kept_and_moves_nothing(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    arrive(folder, *range(8))
+    settle(make(), now)
+    before = make().threshold
+    near(folder, 3), near(folder, 5)
+    watcher = make()
+    assert settle(watcher, now) == 2
+    near(folder, 3, by=3)
+    assert settle(watcher, now) == 1
+    assert settle(make(), now) == 0
+    last = journal.lines()[-3:]
+    assert [(line.queued, line.by) for line in last] == [("no", "duplicate")] * 3
+    assert last[0].reason == f"near-duplicate of {folder / '3.png'}, which came before it"
+    assert last[2].reason == last[0].reason
+    assert make().threshold == watcher.threshold == before
+    reverse(journal, Path(last[0].path), queued=True)
+    assert last[0].sha256 in {line.sha256 for line in queue(journal.lines())}
+
+
+def test_near_duplicates_are_judged_like_others_where_that_is_asked_for(
+    make: Make, folder: Path, journal: Journal, now: list[float]
+) -> None:
+    arrive(folder, *range(8))
+    near(folder, 3)
+    settle(make(deduplicate=False), now)
+    assert {line.by for line in journal.lines()} == {"watch"}
+
+
+def test_a_contact_sheet_that_arrives_is_passed_over(make: Make, folder: Path, now: list[float]) -> None:
+    save_sheet(Image.new("RGB", (30, 20)), folder / "sheet.png")
+    assert settle(make(), now) == 0
 
 
 def test_a_file_that_is_still_being_written_waits(make: Make, folder: Path, now: list[float]) -> None:
@@ -278,7 +349,7 @@ def test_the_command_decides_reverses_and_counts(
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(folder_commands, "open_model", lambda _settings: (models, models.base("")))
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, models.base("")))
     monkeypatch.setattr(watch, "SETTLE_S", 0.01)
     arrive(folder, 1, 2, 3)
     (folder / "bad.jpg").write_text("no")
@@ -293,6 +364,20 @@ def test_the_command_decides_reverses_and_counts(
     assert "put into the queue by a person" in run("--requeue", Path(kept.path).name).output
     assert kept.sha256 in {line.sha256 for line in queue(Journal(tmp_path / "queue.csv").lines())}
     assert run("--once", "--rate", "2").exit_code == 2
+    before = (tmp_path / "queue.csv").read_bytes()
+    other = run("--once", "--imgsz", "320")
+    assert other.exit_code == 2
+    assert "queue.csv, which was made with --imgsz 640 (now 320)" in other.output
+    assert (tmp_path / "queue.csv").read_bytes() == before
+    for wrong, said in (("deduplicate=many", "it takes true or false"), ("guard=true", "has the option")):
+        refused = run("--once", "--option", wrong)
+        assert refused.exit_code == 2
+        assert said in refused.output
+    anew = run("--once", "--imgsz", "320", "--restart", "--option", "deduplicate=false")
+    assert anew.exit_code == 0
+    assert "queue.csv begins anew; what was in it is queue.1.csv" in anew.output
+    assert (tmp_path / "queue.1.csv").read_bytes() == before
+    assert run("--restart", "--requeue", "1.png").exit_code == 2
     models.usable = False
     cold = run("--once")
     assert cold.exit_code == 2

@@ -139,6 +139,42 @@ def test_another_set_in_the_same_folder_leaves_nothing_of_the_old_one(tmp_path: 
     assert sorted(p.name for p in (tmp_path / "run/labels").rglob("*")) == ["3.txt", "train", "val"]
 
 
+def test_the_manifest_says_which_images_are_measured_on(tmp_path: Path, media: Path) -> None:
+    val = [sample(media, "2", CAT), sample(media, "3")]
+    write_dataset(tmp_path / "run", [sample(media, "1", CAT)], val, ["cat"])
+    manifest = read_manifest(tmp_path / "run")
+    assert [(e.id, e.split, e.boxes) for e in manifest.entries] == [("1", "train", 1), ("2", "val", 1), ("3", "val", 0)]
+    assert (manifest.count("train"), manifest.count("val")) == (1, 2)
+    assert all((tmp_path / "run/images" / e.split / e.file).is_symlink() for e in manifest.entries)
+
+
+def test_the_same_samples_have_the_same_content_hashes_whenever_they_are_written(tmp_path: Path, media: Path) -> None:
+    import hashlib
+
+    train, val = [sample(media, "1", CAT)], [sample(media, "2", CAT, content=PNG + b"2")]
+    manifests = []
+    for name in "ab":
+        write_dataset(tmp_path / name, train, val, ["cat"])
+        manifests.append(read_manifest(tmp_path / name))
+    assert manifests[0] == manifests[1] == read_manifest(tmp_path / "a")
+    assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "b/manifest.json").read_bytes()
+    one, two = manifests[0].entries
+    assert [one.image, two.image] == [hashlib.sha256(content).hexdigest() for content in (PNG, PNG + b"2")]
+    assert one.label == hashlib.sha256((tmp_path / "a/labels/train/1.txt").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_bad_box_never_takes_its_image_with_it(tmp_path: Path, media: Path, split: str) -> None:
+    bad = sample(media, "2", unchecked("cat", -0.3, 0.1, 1.4, 0.5), unchecked("cat", 0.5, 0.5, 0.5, 0.9), CAT)
+    good = sample(media, "1", CAT)
+    write_dataset(tmp_path / "run", *([good, bad], []) if split == "train" else ([good], [bad]), ["cat"])
+    manifest = read_manifest(tmp_path / "run")
+    (entry,) = [e for e in manifest.entries if e.id == "2"]
+    assert (entry.split, entry.boxes) == (split, 2)
+    assert len(manifest.reports) == 2
+    assert all(report.startswith("sample 2: ") for report in manifest.reports)
+
+
 def test_a_class_name_full_of_syntax_survives_data_yaml(tmp_path: Path, media: Path) -> None:
     yaml = pytest.importorskip("yaml")
     names = ["yes", "1", 'a: "b"', "# no", "été", "🐈", "[x]"]

@@ -81,7 +81,7 @@ def play(task: Task, unit: Unit, learner: Learner, facts: dict[str, Any]) -> boo
 
     header = {"data": unit.data, "seed": unit.seed, "pool": len(unit.ids), **facts}
     if not (task.folder / FULL).is_file():
-        files.write_json(task.folder / FULL, header | {"round": full(unit, learner)})
+        files.write_json(task.folder / FULL, header | {"round": full(unit, learner) | _where(header)})
     for arm in task.arms:
         if late():
             return False
@@ -94,13 +94,18 @@ def _play_arm(task: Task, unit: Unit, arm: Arm, learner: Learner, header: dict[s
     path = task.arm_file(arm)
     done = read_rounds(path)
     for played in rounds(unit, arm, learner, done):
-        done.append(played)
+        done.append(played | _where(header))
         complete = len(done) == len(unit.budgets)
         files.write_json(path, header | arm_dict(arm) | {"complete": complete, "rounds": done})
         log.info("%s: %d labels, mAP50-95 %.4f", arm.label, played["labels"], played["metrics"]["map5095"])
         if late() and not complete:
             return False
     return True
+
+
+def _where(header: dict[str, Any]) -> dict[str, Any]:
+    """What a round keeps of the facts, because it may differ from the next one's."""
+    return {"device": header["device"]} if "device" in header else {}
 
 
 def _described(sample: TrainingSample) -> bytes | None:
@@ -136,7 +141,7 @@ def make_unit(task: Task, data: DataSet) -> Unit:
 def facts(task: Task) -> dict[str, Any]:
     """What else decides the figures, for the record."""
     from common.ports import TrainingSpec
-    from common.yolo import trainer
+    from common.yolo import offline, trainer
 
     r = task.recipe
     spec = TrainingSpec(Path(), Path(r.model), (), r.imgsz, r.updates, 0, r.batch, r.device, task.seed, 0, 0)
@@ -147,6 +152,7 @@ def facts(task: Task) -> dict[str, Any]:
         "recipe_at_first_budget": trainer.recipe(spec, r.budgets[0]) | {"freeze": r.freeze},
         "versions": versions | {"python": platform.python_version()},
         "threads": task.threads,
+        "device": str(offline.device(r.device)),
     }
 
 

@@ -21,6 +21,7 @@ from common.experiments.backtest.statistics import (
     reach,
     saving,
     sign_flip,
+    undecided,
 )
 
 AXES = ("labels", "boxes", "hours")
@@ -171,13 +172,15 @@ def _own_area(unit: UnitResult, label: str, metric: str) -> float:
 def _savings(
     units: Sequence[UnitResult], label: str, axis: str, share: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Savings over the unsaturated units: mean, its interval, the pooled figure, and what is only a bound."""
+    """Savings over the units that tell: mean, its interval, the pooled figure, and what is only a bound."""
     per_unit: dict[str, Any] = {}
     spent: list[tuple[float, float]] = []
+    open_units: list[str] = []
     for unit in units:
         target = unit.target(share)
         mine, base = reach(unit.curve(label, axis), target), reach(unit.curve(UNIFORM, axis), target)
         saved = saving(mine, base)
+        open_units += [unit.name] * undecided(mine, base)
         per_unit[unit.name] = (
             None if saved is None else {"value": saved.value, "bound": saved.bound, "x": mine.x, "uniform": base.x}
         )
@@ -191,8 +194,9 @@ def _savings(
         "mean": _triple(mean_interval(values, rng)),
         "median": float(np.median(values)) if values else None,
         "pooled": _triple(pooled),
-        "censored": {"arm": bounds.count("<="), "uniform": bounds.count(">="), "both": bounds.count("?")},
-        "saturated": [name for name, s in per_unit.items() if s is None],
+        "censored": {"arm": bounds.count("<="), "uniform": bounds.count(">=")},
+        "undecided": open_units,
+        "saturated": [name for name, s in per_unit.items() if s is None and name not in open_units],
         "per_unit": per_unit,
     }
 
@@ -216,7 +220,7 @@ def _per_data(units: Sequence[UnitResult], label: str) -> dict[str, Any]:
 
 
 def _labels_saved(units: Sequence[UnitResult], label: str) -> dict[str, float | None]:
-    """Target -> mean saving in labels over the unsaturated units; None when all are saturated."""
+    """Target -> mean saving in labels over the units that tell; None when none does."""
     out: dict[str, float | None] = {}
     for share in TARGETS:
         pairs = ((reach(u.curve(label), u.target(share)), reach(u.curve(UNIFORM), u.target(share))) for u in units)

@@ -28,9 +28,12 @@ from common.experiments.backtest.task import (
     arm_dict,
     unit_data,
 )
+from common.experiments.limits import require_device
 from common.yolo import files, offline
 
 _LOOK_S = 1.0
+_MAY_DIFFER = ("model", "device")
+"""Settings that a later call may give otherwise: the weights are known by their content, a round by its device."""
 
 
 class BacktestError(HardfirstError):
@@ -51,7 +54,10 @@ def tasks(run: Run) -> list[Task]:
 def check(run: Run) -> None:
     """Raise SettingError, in one sentence, for anything that would stop the run later; writes ``settings.json``."""
     if run.seeds < 1 or run.jobs < 1 or run.threads < 0:
-        raise SettingError(f"--seeds and --jobs must be at least 1, got {run.seeds} and {run.jobs}")
+        raise SettingError(
+            f"--seeds is {run.seeds}, --jobs {run.jobs}, --threads {run.threads}: at least 1, 1 and 0 are allowed"
+        )
+    require_device(run.recipe.device)
     names = [source.name for source in run.sources]
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -76,7 +82,7 @@ def _settle(run: Run) -> None:
         was = known["recipe"].get(name, [])  # a setting that is younger than the folder
         if name == "budgets" and value[: len(was)] == was:
             continue  # longer curves: every round that was played is the beginning of one
-        if was != value and name != "model":
+        if was != value and name not in _MAY_DIFFER:
             option = name.replace("_sha256", "").replace("_", "-")
             raise SettingError(
                 f"{run.out} holds results with another --{option} ({was}, now {value}): choose another --out"
@@ -85,7 +91,7 @@ def _settle(run: Run) -> None:
         if known["data"].get(name, digest) != digest:
             raise SettingError(f"{run.out} holds results of another data set called {name!r}: choose another --out")
     arms = list(dict.fromkeys([*known.get("arms", []), *(arm.label for arm in run.arms)]))
-    recipe = known["recipe"] | {"budgets": mine["budgets"]}
+    recipe = known["recipe"] | {"budgets": mine["budgets"], "device": mine["device"]}
     files.write_json(path, known | {"recipe": recipe, "data": known["data"] | run.digests, "arms": arms})
     files.write_text(run.out / ".gitignore", f"{CACHE}/\n{WORK}/\n")
 

@@ -1,7 +1,8 @@
 """Learning curves compared: areas, labels to a target, savings, intervals, tests. Pure: numbers in, numbers out.
 
 The rules were fixed before the first run: a unit whose baseline is at the target with the first budget is saturated
-and tells nothing about savings; a curve that never gets there is censored at its last budget, and says so.
+and tells nothing about savings; a curve that never gets there is censored at its last budget, and says so; where the
+baseline never gets there either, the unit is undecided and tells nothing as well.
 """
 
 from __future__ import annotations
@@ -69,8 +70,7 @@ class Saving:
 
     Attributes:
         value: The number.
-        bound: '' exact; '<=' at most so much (the arm is censored); '>=' at least (the baseline is); '?' both are,
-            which tells nothing and counts as 0.
+        bound: '' exact; '<=' at most so much (the arm is censored); '>=' at least (the baseline is).
     """
 
     value: float
@@ -110,13 +110,16 @@ def reach(curve: Curve, target: float) -> Reach:
     return Reach(float(2 ** (before + share * (after - before))), "inside")
 
 
+def undecided(arm: Reach, base: Reach) -> bool:
+    """Whether neither ever gets there, so that nobody knows who would be first."""
+    return arm.kind == base.kind == "censored"
+
+
 def saving(arm: Reach, base: Reach) -> Saving | None:
-    """What the arm saved; None where the baseline is at the target with its first budget (saturated)."""
-    if base.kind == "first":
+    """What the arm saved; None where that is undecided, or the baseline is there with its first budget (saturated)."""
+    if base.kind == "first" or undecided(arm, base):
         return None
     late, base_late = arm.kind == "censored", base.kind == "censored"
-    if late and base_late:
-        return Saving(0.0, "?")
     return Saving(1 - arm.x / base.x, "<=" if late else ">=" if base_late else "")
 
 

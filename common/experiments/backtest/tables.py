@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,8 @@ def _axes(summary: dict[str, Any], level: str) -> Table:
 
 
 def _savings(summary: dict[str, Any], level: str, target: str) -> Table:
-    heads = ("arm", "units", *(f"{axis} saved [{level}]" for axis in AXES), "labels, pooled", "labels, median")
+    saved = (f"{axis} saved [{level}]" for axis in AXES)
+    heads = ("arm", "units", "undecided", *saved, "labels, pooled", "labels, median")
     rows: list[tuple[str, ...]] = []
     for arm in summary["arms"]:
         if "savings" not in arm:
@@ -107,10 +109,11 @@ def _savings(summary: dict[str, Any], level: str, target: str) -> Table:
         labels = arm["savings"]["labels"][target]
         median = "-" if labels["median"] is None else format(labels["median"], "+.0%")
         cells = [_bounded(arm["savings"][axis][target]) for axis in AXES]
-        rows.append((arm["arm"], str(labels["units"]), *cells, _interval(labels["pooled"], "+.0%"), median))
+        counts = (str(labels["units"]), str(len(labels["undecided"])))
+        rows.append((arm["arm"], *counts, *cells, _interval(labels["pooled"], "+.0%"), median))
     return Table(
         f"Savings against uniform to reach {target} of full-data mAP50-95, unsaturated units "
-        "(arm never there: <=; uniform never: >=; neither: 0, marked ?)",
+        "(arm never there: <=; uniform never: >=; neither: undecided, left out)",
         heads,
         rows,
     )
@@ -118,7 +121,7 @@ def _savings(summary: dict[str, Any], level: str, target: str) -> Table:
 
 def _bounded(saved: dict[str, Any]) -> str:
     """The mean with its interval, and of how many units it is only a bound."""
-    counts = {"<=": saved["censored"]["arm"], ">=": saved["censored"]["uniform"], "?": saved["censored"]["both"]}
+    counts = {"<=": saved["censored"]["arm"], ">=": saved["censored"]["uniform"]}
     marks = ", ".join(f"{sign} {n}" for sign, n in counts.items() if n)
     return _interval(saved["mean"], "+.0%") + (f" ({marks})" if marks else "")
 
@@ -150,6 +153,16 @@ def _reached(found: dict[str, Any]) -> str:
     if found["kind"] == "first":
         return f"saturated at {found['x']:.0f}"
     return f"> {found['x']:.0f}" if found["kind"] == "censored" else f"{found['x']:.1f}"
+
+
+def device_sentence(records: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> list[str]:
+    """Where rounds were played on several devices; nothing is said of rounds that do not name theirs."""
+    rounds = [one for r in records for one in r["rounds"]] + [r["round"] for r in references]
+    found = Counter(one["device"] for one in rounds if "device" in one)
+    if len(found) < 2:
+        return []
+    told = ", ".join(f"{n} rounds on {name}" for name, n in sorted(found.items()))
+    return [f"Trained on several devices, whose arithmetic differs in the last digits: {told}."]
 
 
 def sentences(summary: dict[str, Any], missing: Sequence[str]) -> list[str]:

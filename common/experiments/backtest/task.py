@@ -20,7 +20,7 @@ TASK, FULL, FAILURE, LOG = "task.json", "full.json", "failure.json", "log.txt"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings that decide the figures; a folder of results has one of each.
+    """Settings that decide the figures; a folder of results has one of each, but for the device.
 
     Attributes:
         budgets: Rising numbers of labels; the first is the initial set.
@@ -31,7 +31,7 @@ class Recipe:
         full_updates: Of the training on the whole pool.
         batch: Images per step.
         freeze: So many first layers keep their weights.
-        device: As given: 'auto', 'cpu', '0'.
+        device: As given: 'auto', 'cpu', '0'; may be another one when a run goes on.
         resplit: Splits are drawn by the unit's seed.
         views: More looks of the detector when it scores, out of ``common.ports.VIEWS``.
     """

@@ -1,0 +1,154 @@
+"""What `hardfirst rank` and `hardfirst watch` share: options, settings, weights, words on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from common import config
+from common.errors import ModelError, SettingError
+from common.experiments.limits import require_device
+
+if TYPE_CHECKING:
+    from common.config import Settings
+    from common.ports import Model, Models
+
+_FLAGS = {
+    "model": "--model",
+    "device": "--device",
+    "strategy": "--strategy",
+    "acquisition": "--acquisition",
+    "strategy_options": "--option",
+    "committee": "--committee",
+    "imgsz": "--imgsz",
+    "seed": "--seed",
+}
+"""Settings that the command line may say otherwise, and how it calls them."""
+_SERVICE = ("model", "device")
+"""Those of them that a project has no value of its own of."""
+
+model_option = click.option(
+    "--model", help="Weights (.pt), or an architecture (.yaml) for a cold start.  [HARDFIRST_MODEL]"
+)
+imgsz_option = click.option("--imgsz", type=int, help="Pixels of the long side, a multiple of 32.  [HARDFIRST_IMGSZ]")
+committee_option = click.option(
+    "--committee", help="Second looks: flip, half, heads, paths of other weights (.pt).  [HARDFIRST_COMMITTEE]"
+)
+device_option = click.option("--device", help="auto, cpu, mps, 0.  [HARDFIRST_DEVICE]")
+
+
+def settings_of(given: dict[str, Any]) -> Settings:
+    """The service's settings, with what was given on the command line in their place, checked.
+
+    Messages name what a person can change here: the flag, or the variable where that is what he set.
+
+    Raises:
+        UnknownNameError: A strategy, an acquisition function, an aggregation or a view that is not registered.
+        SettingError: A value that is not allowed, or a device this machine does not have.
+    """
+    from common.loop.project_settings import check
+
+    base = config.load(**{name: given[name] for name in _SERVICE if given[name] is not None})
+    typed = {name for name in _FLAGS if given.get(name) not in (None, ())}
+
+    def named(field: str) -> str:
+        by_variable = field not in typed and (field in base.model_fields_set or field not in _FLAGS)
+        return config.variable(field) if by_variable else _FLAGS[field]
+
+    settings = config.for_project(base, {name: given[name] for name in typed if name not in _SERVICE}, named)
+    check(settings, named, _by_path(settings, named))
+    require_device(settings.device, named("device"))
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    return settings
+
+
+def open_model(settings: Settings) -> tuple[Models, Model]:
+    """The weights that ``settings`` name.
+
+    Raises:
+        SettingError: They are not there, and no cold start was asked for by naming an architecture.
+        ModelError: They are broken or unsafe.
+    """
+    from common.yolo.models import YoloModels
+
+    models = YoloModels(settings, _by_path(settings))
+    name = settings.model
+    places = [Path(name).expanduser(), *([settings.models / name] if len(Path(name).parts) == 1 else [])]
+    try:
+        model = models.base("")
+    except ModelError as error:
+        if any(place.is_file() for place in places):
+            raise
+        raise SettingError(f"--model is {name!r}, but there is no such file: give the path of a .pt file") from error
+    if not model.usable and not name.endswith(".yaml"):
+        raise SettingError(f"--model: {model.reason.replace(config.variable('model'), '--model')}")
+    return models, model
+
+
+def _by_path(settings: Settings, named: Callable[[str], str] = config.variable) -> frozenset[str]:
+    """Members of the committee that are named by their path, as --model is, and not by their name in the model folder.
+
+    Raises:
+        SettingError: A path that leads to no file.
+    """
+    from common.loop.project_settings import is_weights
+    from common.ports import VIEWS
+
+    paths = [n for n in settings.committee if n.endswith(".pt") and not is_weights(settings.models, n)]
+    for name in paths:
+        if not Path(name).expanduser().is_file():
+            raise SettingError(
+                f"{named('committee')} names {name!r}, but there is no such file, nor one in {settings.models}: "
+                f"give the path of a .pt file, or one of {list(VIEWS)}"
+            )
+    return frozenset(paths)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def note(text: str) -> None:
+    """A sentence a person should read, on the error stream."""
+    from common.experiments.files import plain
+
+    text = plain(Path(text))
+    Console(stderr=True).print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line, as long as it is."""
+    from common.experiments.files import plain
+
+    Console().print(plain(Path(text)), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the error stream with the time that is left; (done, all) moves it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*shown, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
