@@ -25,6 +25,7 @@ from common.errors import HardfirstError
 from common.experiments.backtest.data import load
 from common.sample import draw
 from common.sample.oracle import FolderOracle
+from common.store import open_store
 from common.yolo.dataset import write_dataset
 from common.yolo.evaluate import evaluate_in_child
 from ls_backend.demo.annotator import ScriptedAnnotator
@@ -112,7 +113,7 @@ def play(name: str, imgsz: int, updates: int) -> dict[str, Any]:
     settings = {
         "HARDFIRST_IMGSZ": str(imgsz),
         "HARDFIRST_UPDATES": str(updates),
-        "HARDFIRST_MIN_NEW_LABELS": "100000",  # a round only when it is asked for
+        "HARDFIRST_MIN_NEW_LABELS": "100",  # more than any step, so that a round only comes when it is asked for
         "HARDFIRST_RECONCILE_S": "5",
         "HARDFIRST_MODEL": str(inputs.weights()),
     }
@@ -142,15 +143,15 @@ def _round(stage: Stage, annotator: ScriptedAnnotator, number: int, held_out: Pa
     stage.run("train", "--project", stage.key, "--now")
     stage.wait(lambda: _ended(stage, number), f"round {number}", PATIENCE_S)
     stage.wait(lambda: "sending" not in stage.status()["queue"], f"the queue of round {number}", PATIENCE_S)
-    row, advice = _api(stage, "rounds")[-1], _api(stage, "curve")["advice"]
+    row, advice = _rounds(stage)[-1], _api(stage, "curve")["advice"]
     if row["state"] != "done":
         raise HardfirstError(f"round {number} {row['state']}: {row['reason']}")
-    told = evaluate_in_child(Path(row["weights"]), held_out, imgsz=imgsz, home=stage.home)
+    told = evaluate_in_child(_weights(stage, number), held_out, imgsz=imgsz, home=stage.home)
     tell(f"round {number}: {wanted} labels, {row['verdict']}, held out mAP50-95 {told['map5095']:.3f}")
     return {
         "number": number,
         "labels": wanted,
-        "val": row["val"],
+        "val": row["images"],
         "map50": row["map50"],
         "map5095": row["map5095"],
         "held_out": round(told["map5095"], 4),
@@ -159,13 +160,26 @@ def _round(stage: Stage, annotator: ScriptedAnnotator, number: int, held_out: Pa
     }
 
 
+def _weights(stage: Stage, number: int) -> Path:
+    """What the round left, whether it serves or not."""
+    store = open_store(f"sqlite:///{stage.home / 'hardfirst.db'}", stage.home)
+    try:
+        return next(Path(c.path) for c in store.rounds.checkpoints(stage.key) if c.round == number)
+    finally:
+        store.close()
+
+
 def _api(stage: Stage, what: str) -> Any:
     asked = httpx.get(f"{stage.url}/api/{what}", params={"project": stage.key}, timeout=60, trust_env=False)
     return asked.raise_for_status().json()
 
 
+def _rounds(stage: Stage) -> list[dict[str, Any]]:
+    return list(_api(stage, "rounds")["rounds"])
+
+
 def _ended(stage: Stage, number: int) -> bool:
-    rounds = _api(stage, "rounds")
+    rounds = _rounds(stage)
     return len(rounds) >= number and rounds[-1]["state"] != "running"
 
 

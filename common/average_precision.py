@@ -97,7 +97,7 @@ def average_precision(found: Matches, draws: NDArray[np.int64] | None = None) ->
     every = np.ones((1, n), np.int64) if draws is None else draws
     out = np.full((len(every), classes, found.correct.shape[1]), np.nan)
     hits = {int(c): _hits(found, c) for c in found.classes}
-    step = max(1, CHUNK // max([n, *(len(h.image) for h in hits.values())]))
+    step = max(1, CHUNK // max([n // 8, *(len(h.image) for h in hits.values())]))
     for first in range(0, len(every), step):
         times = np.ascontiguousarray(every[first : first + step].T, np.float64)
         wanted = found.truths.T @ times
@@ -163,13 +163,13 @@ def _area(own: Values, boxes: Values, wanted: Values) -> Values:
     end = np.maximum.accumulate((right[1:] / np.maximum(boxes, 1))[::-1], axis=0)[::-1]
     level = np.ceil(100 * right / wanted)  # RECALLS[level] is the first that is not below
     used = (level[1:] > level[:-1]).any(axis=1)
+    level = np.concatenate([level[:1], level[1:][used]])
+    weight = np.diff(np.maximum(level - 0.5, 0), axis=0)  # the first level counts half
+    moment = np.diff(level * (level - 1), axis=0)
     own, boxes, end, right = own[used], boxes[used], end[used], right[:-1][used]
-    low, high = level[:-1][used], level[1:][used]
     before = boxes - own
     start = np.maximum((right + (before == 0)) / np.maximum(before, 1), end)
     slope = (end - start) / np.maximum(own, 1)
-    weight = np.maximum(high - 0.5, 0) - np.maximum(low - 0.5, 0)  # the first level counts half
-    moment = high * (high - 1) - low * (low - 1)
     flat = np.einsum("kd,kd->d", weight, start - slope * right)
     return (flat + np.einsum("kd,kd->d", slope, moment) * wanted / 200) / 100
 

@@ -66,7 +66,9 @@ class YoloModels:
     def _checked(self, name: str) -> Model | None:
         """What an earlier process found: the web process answers without loading torch."""
         facts = (files.read_json(self._known) or {}).get(name)
-        if facts is None or _size(Path(facts["path"])) != facts["size"]:
+        if facts is None or str(weights.located(name, self._settings.models)) != facts["path"]:
+            return None  # the same name may be another file in another folder
+        if _size(Path(facts["path"])) != facts["size"]:
             return None
         return Model(Path(facts["path"]), facts["sha256"], tuple(facts["names"]))
 

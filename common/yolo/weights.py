@@ -66,6 +66,16 @@ def fetch(name: str, folder: Path) -> str:
     return silent or _last_line(folder / "log")
 
 
+def located(name: str, models: Path) -> Path | None:
+    """The file that ``resolve`` would take, None where there is none."""
+    return next((place.resolve() for place in _places(name, models) if place.is_file()), None)
+
+
+def _places(name: str, models: Path) -> list[Path]:
+    named = Path(name).expanduser()
+    return [named] if len(named.parts) > 1 or named.is_absolute() else [models / name, Path.cwd() / name]
+
+
 def resolve(name: str, models: Path, *, online: bool = True, fetch: Fetch = fetch) -> Weights:
     """Find the weights that HARDFIRST_MODEL names.
 
@@ -82,9 +92,8 @@ def resolve(name: str, models: Path, *, online: bool = True, fetch: Fetch = fetc
     Raises:
         ModelError: A file that was named but does not exist or is not safe to load.
     """
-    named = Path(name).expanduser()
-    places = [named] if len(named.parts) > 1 or named.is_absolute() else [models / name, Path.cwd() / name]
-    found = next((place.resolve() for place in places if place.is_file()), None)
+    places = _places(name, models)
+    found = located(name, models)
     if found is not None:
         return _architecture(found) if found.suffix == ".yaml" else _checkpoint(found)
     if len(places) == 1 or not _OFFICIAL.fullmatch(name):

@@ -50,6 +50,17 @@ def test_weights_that_changed_are_checked_again(shared: Path, tmp_path: Path) ->
         YoloModels(settings).base("")
 
 
+def test_the_same_name_in_another_folder_is_another_file(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(_env_file=None, home=tmp_path / "home", model="mine.pt")
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        shutil.copy(shared / "weights/yolo11n-rebuilt.pt", folder / "mine.pt")
+        monkeypatch.chdir(folder)
+        assert YoloModels(settings).base("").path == folder / "mine.pt"
+
+
 def test_a_committee_by_names_answers_with_its_evidence_and_stays_resident(shared: Path, tmp_path: Path) -> None:
     weights, (photo, *_) = shared / "weights/yolo11n-rebuilt.pt", sorted((shared / "data/bccd/images").iterdir())
     models = YoloModels(Settings(_env_file=None, home=tmp_path / "home", model=str(weights), imgsz=64, device="cpu"))
