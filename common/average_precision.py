@@ -6,8 +6,9 @@ chapter 8). Both models meet the same draws: their difference is paired.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ RECALLS = np.linspace(0, 1, 101)
 """Recall levels of the interpolated precision (COCO)."""
 REPEATS = 1000
 CHUNK = 1 << 17
-"""Numbers in a table of right boxes and draws; a dozen such tables are held at once."""
+"""Numbers in one table of right boxes by draws, 1 MB; several are held at once."""
 LEVEL = 0.90
 
 
@@ -93,17 +94,16 @@ def average_precision(found: Matches, draws: NDArray[np.int64] | None = None) ->
     Returns:
         Shape (R, C, T), in [0, 1]; NaN where a draw has no labelled box of a class.
     """
-    n, classes = found.truths.shape
-    every = np.ones((1, n), np.int64) if draws is None else draws
-    out = np.full((len(every), classes, found.correct.shape[1]), np.nan)
+    every = np.ones((1, len(found.truths)), np.int64) if draws is None else draws
+    out = np.full((len(every), found.truths.shape[1], found.correct.shape[1]), np.nan)
     hits = {int(c): _hits(found, c) for c in found.classes}
-    step = max(1, CHUNK // max([n // 8, *(len(h.image) for h in hits.values())]))
+    step = max(1, CHUNK // max([1, *(len(hit.image) for hit in hits.values())]))
     for first in range(0, len(every), step):
         times = np.ascontiguousarray(every[first : first + step].T, np.float64)
         wanted = found.truths.T @ times
         for c, hit in hits.items():
-            there = wanted[c, :, None] > 0
-            out[first : first + step, c] = np.where(there, _each_threshold(hit, times, np.maximum(wanted[c], 1)), np.nan)
+            values = _each_threshold(hit, times, np.maximum(wanted[c], 1))
+            out[first : first + step, c] = np.where(wanted[c, :, None] > 0, values, np.nan)
     return out
 
 
@@ -113,73 +113,95 @@ class _Hits:
 
     Attributes:
         image: Shape (k,).
-        correct: Shape (k, T).
-        runs: Shape (k, n), sparse: boxes of each image after the previous hit, down to this one.
+        gaps: Sparse, shape (k, n): the class's boxes in each image from below the hit above down to this one.
+        runs: For each threshold, the first and the last hit of each run: right boxes without a wrong one in between.
     """
 
     image: NDArray[np.int64]
-    correct: NDArray[np.bool_]
-    runs: Any
+    gaps: Any
+    runs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def _hits(found: Matches, c: int) -> _Hits:
-    from scipy.sparse import csr_array  # as much as the rest of starting a command costs
+    from scipy.sparse import csr_array  # 0.1 s, which commands that measure nothing need not wait
 
-    rows = np.flatnonzero(found.label == c)
-    rows = rows[np.argsort(-found.confidence[rows], kind="stable")]
-    at = np.flatnonzero(found.correct[rows].any(axis=1))
-    ends = np.concatenate([[0], at + 1])
-    each = (np.ones(ends[-1]), found.image[rows[: ends[-1]]], ends)
-    hit = rows[at]
-    return _Hits(found.image[hit], found.correct[hit], csr_array(each, shape=(len(at), len(found.truths))))
+    boxes = np.flatnonzero(found.label == c)
+    boxes = boxes[np.argsort(-found.confidence[boxes], kind="stable")]
+    correct, image = found.correct[boxes], found.image[boxes]
+    hit = np.flatnonzero(correct.any(axis=1))
+    ends = np.concatenate([[0], hit + 1])
+    gaps = csr_array((np.ones(ends[-1]), image[: ends[-1]], ends), shape=(len(hit), len(found.truths)))
+    return _Hits(image[hit], gaps, [_runs(hit, np.flatnonzero(right)) for right in correct[hit].T])
+
+
+def _runs(place: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last of each run of the hits ``right``; ``place`` is that of each hit among all boxes of the class."""
+    apart = np.diff(place[right]) > 1
+    edge = np.ones(min(1, len(right)), bool)
+    return right[np.concatenate([edge, apart])], right[np.concatenate([apart, edge])]
 
 
 def _each_threshold(hits: _Hits, times: Values, wanted: Values) -> Values:
-    """AP of D draws at each threshold: shape (D, T).
+    """AP of a class in D draws at each threshold: shape (D, T).
 
     Args:
-        hits: Of one class.
+        hits: Of the class.
         times: Shape (n, D): how often each draw has each image.
-        wanted: Shape (D,), above 0: labelled boxes of the class.
+        wanted: Shape (D,), at least 1: labelled boxes.
     """
-    boxes, own = np.cumsum(hits.runs @ times, axis=0), times[hits.image]
-    areas = [_area(own[right], boxes[right], wanted) for right in hits.correct.T]
-    return np.stack(areas, axis=1)
+    boxes = np.cumsum(hits.gaps @ times, axis=0)
+    before = boxes - times[hits.image]
+    return np.stack([_area(before[first], boxes[last], wanted) for first, last in hits.runs], axis=1)
 
 
-def _area(own: Values, boxes: Values, wanted: Values) -> Values:
-    """Area under the interpolated precision at ``RECALLS``, by trapezoids: shape (D,).
+def _area(before: Values, boxes: Values, wanted: Values) -> Values:
+    """Area under the interpolated precision, by trapezoids between ``RECALLS``: shape (D,).
 
-    Between two right boxes precision is a straight line from the best after the last box before the second to the best
-    from the second on, so the recall levels between them are summed at once. A draw without the second box has none.
+    Recall rises in runs of right boxes only, and precision with it: from the recall before a run up to that with it the
+    interpolation is the best precision from its end on, and 0 after the last. A run that a draw lacks covers no level.
 
     Args:
-        own: Shape (k, D): how often each draw has each right box, in falling confidence.
-        boxes: Shape (k, D): boxes of each draw down to that one, with it.
-        wanted: Shape (D,), above 0.
+        before: Shape (k, D): boxes of each draw above each run, in falling confidence.
+        boxes: Shape (k, D): the same with the run.
+        wanted: Shape (D,), at least 1: labelled boxes.
     """
-    right = np.zeros((len(own) + 1, len(wanted)))
-    np.cumsum(own, axis=0, out=right[1:])
-    end = np.maximum.accumulate((right[1:] / np.maximum(boxes, 1))[::-1], axis=0)[::-1]
-    level = np.ceil(100 * right / wanted)  # RECALLS[level] is the first that is not below
-    used = (level[1:] > level[:-1]).any(axis=1)
-    level = np.concatenate([level[:1], level[1:][used]])
-    weight = np.diff(np.maximum(level - 0.5, 0), axis=0)  # the first level counts half
-    moment = np.diff(level * (level - 1), axis=0)
-    own, boxes, end, right = own[used], boxes[used], end[used], right[:-1][used]
-    before = boxes - own
-    start = np.maximum((right + (before == 0)) / np.maximum(before, 1), end)
-    slope = (end - start) / np.maximum(own, 1)
-    flat = np.einsum("kd,kd->d", weight, start - slope * right)
-    return (flat + np.einsum("kd,kd->d", slope, moment) * wanted / 200) / 100
+    right = np.zeros((len(boxes) + 1, len(wanted)))
+    np.cumsum(boxes - before, axis=0, out=right[1:])
+    best = np.maximum.accumulate((right[1:] / np.maximum(boxes, 1))[::-1], axis=0)[::-1]
+    level = np.ceil(100 * right / wanted)  # of RECALLS, the first that is reached
+    covered = np.diff(np.maximum(level - 0.5, 0), axis=0)  # the first level counts half
+    return cast(Values, np.einsum("kd,kd->d", covered, best) / 100)
 
 
 def mean_ap(found: Matches, draws: NDArray[np.int64] | None = None) -> Values:
     """Mean over thresholds and the classes that a draw has: shape (R,), in [0, 1]; NaN for a draw without a box."""
-    each = average_precision(found, draws).mean(axis=2)
+    return over_classes(average_precision(found, draws).mean(axis=2))
+
+
+def over_classes(each: Values) -> Values:
+    """Mean over the classes that are there: shape (R,) of (R, C); NaN where none is."""
     there = ~np.isnan(each)
     total = np.where(there, each, 0.0).sum(axis=1)
     return np.where(there.any(axis=1), total / np.maximum(1, there.sum(axis=1)), np.nan)
+
+
+def figures(found: Matches, classes: Sequence[str]) -> dict[str, float]:
+    """What a validation set says about a model, in numbers of [0, 1].
+
+    Args:
+        found: The model's matches; T is at least 1, the first threshold is IoU .5.
+        classes: C names.
+
+    Returns:
+        ``map50`` and ``map5095``, means over the classes that are labelled in the set (0 where none is), and
+        ``ap50/<class>`` and ``ap5095/<class>`` of each of those; a class that is never found has 0.
+    """
+    each = average_precision(found)[0]
+    answer = {}
+    for name, values in (("50", each[:, 0]), ("5095", each.mean(axis=1))):
+        answer[f"map{name}"] = float(np.nan_to_num(over_classes(values[None])[0]))
+        answer |= {f"ap{name}/{classes[c]}": float(values[c]) for c in found.classes}
+    return answer
 
 
 def drawn(images: int, rng: np.random.Generator, repeats: int = REPEATS) -> NDArray[np.int64]:
@@ -214,6 +236,7 @@ def compare(champion: Matches, challenger: Matches, rng: np.random.Generator, re
         raise ValueError("the validation set has no labelled box")
     draws = drawn(len(champion.truths), rng, repeats)
     low, high = interval(mean_ap(challenger, draws) - mean_ap(champion, draws))
-    before, after = (np.nan_to_num(average_precision(m)[0].mean(axis=1)) for m in (champion, challenger))
-    mean = float(mean_ap(challenger)[0] - mean_ap(champion)[0])
-    return Difference(mean, low, high, after - before, champion.truths.sum(axis=0), len(champion.truths))
+    before, after = (average_precision(m).mean(axis=2) for m in (champion, challenger))
+    mean = float(over_classes(after)[0] - over_classes(before)[0])
+    per_class = np.nan_to_num(after[0] - before[0])
+    return Difference(mean, low, high, per_class, champion.truths.sum(axis=0), len(champion.truths))

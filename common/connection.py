@@ -189,7 +189,7 @@ def disconnect_project(
     with opened(settings) as store:
         row = _known(store, f"{platform}:{project}")
         port = open_platform(settings, store, row)
-        gone: dict[str, Any] = {"state": "archived", "publication": None, "way_back": {}}
+        gone: dict[str, Any] = {"state": "archived", "publication": None, "way_back": {}, "training_asked": None}
         store.projects.update(row.key, reason="disconnected by a person", **gone)
         _stop_round(store, row)
         try:

@@ -25,6 +25,8 @@ from common.yolo.dataset import Manifest, read_manifest, write_dataset
 
 PARTS = ("images", "labels", "data.yaml", "manifest.json")
 """What an export consists of, the manifest last: it says that the rest is there."""
+UNFINISHED = "unfinished-export.json"
+"""Stands in for the manifest while an export takes the place of another: the folder may be written to again."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def check_free(out: Path) -> None:
     """Raises SettingError when an export into this folder would destroy something."""
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out is {str(out)!r}, which is a file: name a folder")
-    if out.is_dir() and any(out.iterdir()) and "export" not in (files.read_json(out / "manifest.json") or {}):
+    ours = any("export" in (files.read_json(out / name) or {}) for name in ("manifest.json", UNFINISHED))
+    if out.is_dir() and any(out.iterdir()) and not ours:
         raise SettingError(f"--out is {str(out)!r}, which holds other things: name a new or an empty folder")
 
 
@@ -174,8 +177,11 @@ def _make_portable(folder: Path, manifest: Manifest, origin: dict[str, Any]) -> 
 
 def _move(fresh: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    files.write_json(out / UNFINISHED, {"export": "unfinished: run it again"})
+    (out / "manifest.json").unlink(missing_ok=True)
     for name in PARTS:
         old = out / name
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
         (fresh / name).replace(old)
+    (out / UNFINISHED).unlink()

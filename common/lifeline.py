@@ -1,4 +1,4 @@
-"""A child that must not outlive its parent."""
+"""A child that must not outlive its parent, or its work."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _CHECK_S = 0.5
@@ -26,6 +27,22 @@ def die_with(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
+
+
+def die_without(path: Path) -> None:
+    """End this process soon after a file of it was taken away, which is there now: nobody wants its work any more."""
+    threading.Thread(target=_look_for, args=(path,), name="file", daemon=True).start()
+
+
+def _look_for(path: Path) -> None:
+    while True:
+        try:
+            path.stat()
+        except FileNotFoundError:
+            os._exit(1)
+        except OSError:  # cannot be told now
+            pass
+        time.sleep(_CHECK_S)
 
 
 def _watch(parent: int) -> None:

@@ -21,8 +21,8 @@ class Standing:
 
     Attributes:
         labels: Samples with a label that may train, now.
-        trained: How many of those the newest round had.
-        changed: Samples whose label is new or other than in the newest finished round.
+        trained: Samples that had a label when the newest round began, whatever became of that round.
+        changed: Samples whose label is new or other than then.
         idle_s: Seconds since a label last changed, None when none ever did.
         block_used: The block the order was made for is used up.
         asked: A person pressed "Start training".
@@ -129,6 +129,7 @@ def gate(
     rng: np.random.Generator,
     *,
     first: bool,
+    wanted: int,
 ) -> Verdict:
     """Promote what is not worse on average, hardly worse with bad luck, and much worse in no class.
 
@@ -139,8 +140,12 @@ def gate(
         rules: The settings.
         rng: Draws the sets of the bootstrap.
         first: The serving model does not know the labels: whatever was trained is better.
+        wanted: Validation images of the round.
     """
     images = len(challenger.truths) if challenger else 0
+    if challenger is None and wanted:
+        text = f"promoted provisionally: the new model could not be measured on its {wanted} validation images"
+        return Verdict("provisional", text, {"images": 0})
     if challenger is None or not len(challenger.classes):
         none = f"no labelled box in {images} validation images" if images else "no validation image"
         return Verdict("provisional", f"promoted provisionally, not enough data: {none}", {"images": images})

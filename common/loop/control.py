@@ -118,7 +118,7 @@ def _sides(tools: Tools, row: ProjectRow, newest: RoundRow) -> dict[str, list[st
     aside = {*newest.split.get("val", ()), *newest.split.get("held", ())}
     labels = labels_at(tools, row, newest.revision)
     train = [s for s, label in labels.items() if s not in aside and usable(label, row.spec.names)]
-    activated = [p.activated for p in tools.store.publications.all(row.key) if p.activated is not None]
+    activated = [at for p in tools.store.publications.all(row.key) for at in p.activations]
     firsts = tools.store.times.firsts(row.key, train)
     since = min(activated, default=float("inf"))
     served = sorted((firsts[s].labelled, s) for s in train if s in firsts and firsts[s].labelled >= since)

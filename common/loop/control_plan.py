@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.loop.tools import Tools
 from common.store.projects import ProjectRow
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,25 @@ class Plan:
 
 
 def load_plan(tools: Tools, row: ProjectRow) -> Plan | None:
-    """The newest plan, None when there is none."""
-    path = _home(tools, row) / "control.json"
-    return Plan(**json.loads(path.read_text())) if path.is_file() else None
+    """The newest plan, None when there is none that can be read: then one is made anew."""
+    try:
+        return Plan(**json.loads((_home(tools, row) / "control.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s: control.json cannot be read, as if there were none: %s", row.key, error)
+        return None
 
 
 def save_plan(tools: Tools, row: ProjectRow, plan: Plan) -> None:
-    """Write it, atomically, in place of the one before."""
+    """Write it, atomically and durably, in place of the one before."""
     folder = _home(tools, row)
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / "control.json.new"
-    fresh.write_text(json.dumps(asdict(plan)))
+    with fresh.open("w", encoding="utf-8") as file:
+        json.dump(asdict(plan), file)
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(folder / "control.json")
 
 

@@ -16,7 +16,7 @@ def training_history(tools: Tools, row: ProjectRow) -> list[dict[str, Any]]:
     before it was split; 'map50' and 'map5095' of its weights there, in [0, 1], None where nothing was measured;
     'reason', one sentence why it ended as it did, or where it stands; 'asked', why it began; 'seconds', from its start
     to its end or to now; 'started', seconds since the epoch; 'checkpoint', sha256 of its weights, '' without any;
-    'serves'.
+    'serves'; 'progress', of a running round 'epoch', 'epochs', 'message' and 'metrics' (losses, 'eta_s'), else empty.
     """
     own = {m.round: m.metrics for m in tools.store.measurements.all(row.key) if m.round == m.trained}
     checkpoints = {c.round: c for c in tools.store.rounds.checkpoints(row.key)}
@@ -38,6 +38,7 @@ def training_history(tools: Tools, row: ProjectRow) -> list[dict[str, Any]]:
                 "started": r.started,
                 "checkpoint": left.sha256 if left else "",
                 "serves": left is not None and left.id == row.checkpoint,
+                "progress": r.progress if r.state == "running" else {},
             }
         )
     return entries

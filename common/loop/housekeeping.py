@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from common.errors import HardfirstError
-from common.loop.promotion import retained
+from common.loop.promotion import named, retained
 from common.loop.tools import Tools
-from common.ports import VIEWS, Model
+from common.ports import Model
 from common.store.projects import ProjectRow
 from common.store.rounds import CheckpointRow
 
@@ -23,10 +22,10 @@ def tidy(tools: Tools) -> None:
     projects = tools.store.projects.all()
     tools.media.evict({s.sha256 for p in projects for s in tools.store.samples.all(p.key) if s.sha256 and s.answers})
     kept = [c for p in projects for c in _kept(tools, p)]
-    named = [m for p in projects for m in _named(tools, p)]
-    _drop_weights(tools, projects, kept, named)
+    others = [m for p in projects for m in named(tools, p)]
+    _drop_weights(tools, projects, kept, others)
     trained = {c.sha256 for p in projects for c in tools.store.rounds.checkpoints(p.key)}
-    wanted = {c.sha256 for c in kept} | {m.sha256 for m in named}
+    wanted = {c.sha256 for c in kept} | {m.sha256 for m in others}
     tools.store.predictions.forget(sorted(trained - wanted))  # what `rank` asked other weights stays
     for p in projects:
         _trim_folders(tools, p)
@@ -40,23 +39,8 @@ def _kept(tools: Tools, row: ProjectRow) -> list[CheckpointRow]:
     return [c for c in tools.store.rounds.checkpoints(row.key) if c.id in newest | shown]
 
 
-def _named(tools: Tools, row: ProjectRow) -> list[Model]:
-    """Weights that settings or a label config name, whoever made them."""
-    try:
-        members = tools.settings_of(row).committee
-    except HardfirstError:  # of settings that a person still has to put right
-        members = ()
-    found = []
-    for name in ("", row.spec.model_path, *(m for m in members if m not in VIEWS)):
-        try:
-            found.append(tools.models.base(name))
-        except HardfirstError:  # not there: nothing to keep
-            continue
-    return found
-
-
-def _drop_weights(tools: Tools, projects: list[ProjectRow], kept: list[CheckpointRow], named: list[Model]) -> None:
-    safe = {Path(c.path) for c in kept} | {m.path for m in named}
+def _drop_weights(tools: Tools, projects: list[ProjectRow], kept: list[CheckpointRow], others: list[Model]) -> None:
+    safe = {Path(c.path) for c in kept} | {m.path for m in others}
     for p in projects:
         for c in tools.store.rounds.checkpoints(p.key):
             if Path(c.path) not in safe:

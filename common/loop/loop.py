@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from common.domain import Event
 from common.errors import (
@@ -194,17 +195,18 @@ class ActiveLearningLoop:
         return False
 
     def _stop_cancelled(self, row: ProjectRow) -> None:
-        """A person ended the newest round in the store: its child ends too; harmless when it has."""
-        newest = self.tools.store.rounds.newest(row.key)
-        if newest is not None and newest.state == "cancelled":
-            self.tools.trainer.cancel(Path(newest.folder))
+        """A person ended a round in the store: its child ends too, also when the next round runs; harmless later."""
+        cancelled = self.tools.store.rounds.newest(row.key, "cancelled")
+        if cancelled is not None:
+            self.tools.trainer.cancel(Path(cancelled.folder))
 
     def _archive(self, row: ProjectRow, why: str) -> None:
         running = self.tools.store.rounds.running(row.key)
         if running is not None:
             self.tools.trainer.cancel(Path(running.folder))
             self.tools.store.rounds.end(running.id, "cancelled", "the project is gone")
-        self.tools.store.projects.update(row.key, state="archived", reason=why)
+        wishes: dict[str, Any] = {"training_asked": None, "way_back": {}}
+        self.tools.store.projects.update(row.key, state="archived", reason=why, **wishes)
         self.tools.store.journal.write(row.key, f"archived: {why}", "warning")
 
     def _stop(self, row: ProjectRow, why: str) -> None:

@@ -47,22 +47,22 @@ class Answers:
     Attributes:
         all: Newest first.
         firsts: Sample id -> its first answer.
-        orders: Publications that were active, oldest first.
+        orders: (since, publication) of each time an order began to serve, oldest first.
     """
 
     all: list[Answer]
     firsts: dict[str, First]
-    orders: list[PublicationRow]
+    orders: list[tuple[float, PublicationRow]]
 
     @cached_property
     def activated(self) -> Values:
         """Shape (P,), seconds since the epoch, ascending."""
-        return np.array([p.activated for p in self.orders], np.float64)
+        return np.array([at for at, _ in self.orders], np.float64)
 
     def order_of(self, answer: Answer) -> PublicationRow | None:
-        """The newest one that was active when the image got its first answer."""
+        """The one that served when the image got its first answer."""
         place = int(np.searchsorted(self.activated, self.firsts[answer.sample].labelled, side="right"))
-        return self.orders[place - 1] if place else None
+        return self.orders[place - 1][1] if place else None
 
 
 def kpis(tools: Tools, row: ProjectRow) -> dict[str, Any]:
@@ -96,8 +96,8 @@ def read(tools: Tools, row: ProjectRow, limit: int) -> Answers:
     """The newest ``limit`` answers of a project."""
     found = tools.store.times.answers(row.key, limit)
     firsts = tools.store.times.firsts(row.key, list(dict.fromkeys(a.sample for a in found)))
-    orders = [p for p in tools.store.publications.all(row.key) if p.activated is not None]
-    return Answers(found, firsts, sorted(orders, key=lambda p: p.activated or 0.0))
+    orders = [(at, p) for p in tools.store.publications.all(row.key) for at in p.activations]
+    return Answers(found, firsts, sorted(orders, key=lambda order: order[0]))
 
 
 def query_to_label(answers: Answers) -> dict[str, Any] | str:

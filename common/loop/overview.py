@@ -39,7 +39,10 @@ def _training(tools: Tools, row: ProjectRow) -> str:
     running = tools.store.rounds.running(row.key)
     if running is not None:
         at = running.progress.get("message") or "starting"
-        return f"round {running.number} on {running.labels} labels: {at}"
+        metrics = running.progress.get("metrics", {}).items()
+        losses = [f"{name.removesuffix('_loss')} {value:.3g}" for name, value in metrics if name.endswith("_loss")]
+        told = f"; losses: {', '.join(losses)}" if losses else ""
+        return f"round {running.number} on {running.labels} labels: {at}{told}"
     newest = tools.store.rounds.newest(row.key)
     last = f"round {newest.number} {newest.state}: {newest.message}; next: " if newest else ""
     return last + decide(tools, row).reason

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from common.average_precision import Matches
-from common.errors import ModelError, TrainingError
+from common.errors import HardfirstError, ModelError, TrainingError
 from common.loop.curve import advice_line, summary
 from common.loop.results import figures
 from common.loop.tools import Tools
 from common.policy import GateRules, Verdict, gate
-from common.ports import Model, TrainingProgress
+from common.ports import VIEWS, Model, TrainingProgress
 from common.store.measurements import CHECKPOINT, MeasurementRow
 from common.store.projects import ProjectRow
 from common.store.rounds import CheckpointRow, RoundRow
@@ -39,6 +39,18 @@ def to_measure(tools: Tools, row: ProjectRow) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(paths))
 
 
+def unmeasured_champion(tools: Tools, row: ProjectRow, running: RoundRow) -> bool:
+    """Whether another model serves than when the training was launched, and the gate needs it measured first."""
+    if not running.split.get("val") or running.split.get("against", row.checkpoint) == row.checkpoint:
+        return False
+    try:
+        champion, _ = tools.serving(row)
+        there = champion.path in to_measure(tools, row)
+        return there and champion.sha256 not in tools.trainer.matches(Path(running.folder))
+    except (ModelError, TrainingError):  # the end of the round meets it again, and says so
+        return False
+
+
 def _knows(base: Model, row: ProjectRow) -> bool:
     return base.usable and not set(base.names).isdisjoint(row.spec.names)
 
@@ -50,10 +62,15 @@ def conclude(tools: Tools, row: ProjectRow, running: RoundRow, progress: Trainin
         return
     try:
         model = tools.models.install(progress.checkpoint)
+    except ModelError as error:
+        fail(tools, row, running, str(error))
+        return
+    try:
         found = tools.trainer.matches(Path(running.folder))
         verdict = _judge(tools, row, running, model, found)
-    except (ModelError, TrainingError) as error:
+    except (ModelError, TrainingError, ValueError) as error:  # ValueError: two models met different images
         fail(tools, row, running, str(error))
+        _discard(tools, running, model)
         return
     message = f"{verdict.reason}; trained on {running.labels} labels in {tools.clock() - running.started:.0f} s"
     done = tools.store.rounds.finish(
@@ -68,11 +85,41 @@ def conclude(tools: Tools, row: ProjectRow, running: RoundRow, progress: Trainin
         measurements=_measurements(tools, row, running, model, found),
     )
     if not done:
+        _discard(tools, running, model)
         return
     after = "it serves from now on" if verdict.serves else "the former model keeps serving"
     level = "info" if verdict.serves else "warning"
     tools.store.journal.write(row.key, f"round {running.number} done: {message}; {after}", level)
     tools.store.journal.write(row.key, advice_line(summary(tools, row)))
+
+
+def named(tools: Tools, row: ProjectRow) -> list[Model]:
+    """Weights that settings or a label config name, whoever made them."""
+    try:
+        members = tools.settings_of(row).committee
+    except HardfirstError:  # of settings that a person still has to put right
+        members = ()
+    found = []
+    for name in ("", row.spec.model_path, *(m for m in members if m not in VIEWS)):
+        try:
+            found.append(tools.models.base(name))
+        except HardfirstError:  # not there: nothing to keep
+            continue
+    return found
+
+
+def _discard(tools: Tools, ended: RoundRow, model: Model) -> None:
+    """Delete what a round installed that was ended meanwhile, unless something else names the same weights.
+
+    A round that runs on was taken over: whoever follows it now installs the same file.
+    """
+    now = next((r for r in tools.store.rounds.all(ended.project) if r.id == ended.id), None)
+    if now is not None and now.state == "running":
+        return
+    projects = tools.store.projects.all()
+    left = {Path(c.path) for p in projects for c in tools.store.rounds.checkpoints(p.key)}
+    if model.path not in left | {m.path for p in projects for m in named(tools, p)}:
+        model.path.unlink(missing_ok=True)
 
 
 def _judge(tools: Tools, row: ProjectRow, running: RoundRow, model: Model, found: Mapping[str, Matches]) -> Verdict:
@@ -85,6 +132,7 @@ def _judge(tools: Tools, row: ProjectRow, running: RoundRow, model: Model, found
         GateRules(s.gate_images, s.gate_margin, s.gate_class_drop),
         np.random.default_rng([s.seed, running.number]),
         first=row.checkpoint is None and not _knows(champion, row),
+        wanted=len(running.split.get("val", ())),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.acquisition.pseudo import NOTHING, Boxes, choose
 from common.domain import Instances, Label, LabelledBox, Prediction
+from common.errors import ModelError
 from common.loop.ordering import duplicate_groups, slice_hash
 from common.loop.tools import Tools
 from common.ports import Model, TrainingSample, chunks
@@ -49,6 +51,33 @@ def pseudo_samples(
     chosen = choose(boxes, np.ones(len(rows), bool), measured.metrics["map50"], len(labels) // 2)
     kept = (_sample(tools, samples[rows[i]], said[i], model.names) for i in chosen.tolist())
     return [s for s in kept if s is not None]
+
+
+def same_again(tools: Tools, row: ProjectRow, split: Mapping[str, Any]) -> list[TrainingSample] | None:
+    """What a round was given by ``pseudo_samples``, from what its model said then; a resumed training goes on with it.
+
+    Args:
+        tools: Of the loop.
+        row: The project.
+        split: Of the round: 'guessed', sample ids, and 'guesser', the checkpoint.
+
+    Returns:
+        None when nothing was chosen yet, or not all of it is kept.
+    """
+    if "guesser" not in split:
+        return None
+    if not split["guessed"]:
+        return []
+    try:
+        model, _ = tools.model_of(row, split["guesser"])
+    except ModelError:
+        return None
+    rows = tools.store.samples.some(row.key, split["guessed"])
+    samples = [rows[s] for s in split["guessed"] if s in rows]
+    _, said = _boxes(tools, row, model, samples)
+    kept = [_sample(tools, s, said[i], model.names) for i, s in enumerate(samples) if i in said]
+    found = [s for s in kept if s is not None]
+    return found if len(found) == len(split["guessed"]) else None
 
 
 def _allowed(tools: Tools, row: ProjectRow, samples: Sequence[SampleRow], known: Collection[str]) -> NDArray[np.bool_]:

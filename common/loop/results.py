@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common import average_precision as ap
 from common.acquisition.difficulty import class_quality
 from common.acquisition.uncertainty import Values
-from common.average_precision import Matches, average_precision, drawn, interval
+from common.average_precision import Matches
 from common.loop.tools import Tools
 from common.ports import Model
 from common.store.projects import ProjectRow
@@ -27,27 +28,14 @@ def figures(found: Matches, classes: Sequence[str], seed: Sequence[int]) -> dict
     """
     if not len(found.classes):
         return {}
-    draws = drawn(len(found.truths), np.random.default_rng(list(seed)), REPEATS)
-    whole, sets = average_precision(found)[0], average_precision(found, draws)
-    numbers: dict[str, float] = {}
-    for name, one, several in (
-        ("map50", whole[:, 0], sets[:, :, 0]),
-        ("map5095", whole.mean(axis=1), sets.mean(axis=2)),
-    ):
-        low, high = interval(_over_classes(several))
-        numbers |= {name: float(_over_classes(one[None])[0]), f"{name}_low": low, f"{name}_high": high}
-        numbers |= {f"{name.removeprefix('m')}/{classes[c]}": float(one[c]) for c in found.classes}
+    numbers = ap.figures(found, classes)
+    sets = ap.average_precision(found, ap.drawn(len(found.truths), np.random.default_rng(list(seed)), REPEATS))
+    for name, each in (("map50", sets[:, :, 0]), ("map5095", sets.mean(axis=2))):
+        numbers[f"{name}_low"], numbers[f"{name}_high"] = ap.interval(ap.over_classes(each))
     quality = quality_of(found)
     if quality is not None:
         numbers |= {f"quality/{name}": float(q) for name, q in zip(classes, quality, strict=True)}
     return {name: round(value, 6) for name, value in numbers.items()}
-
-
-def _over_classes(each: Values) -> Values:
-    """Mean over the classes that are there: shape (R,) of (R, C); NaN where none is."""
-    there = ~np.isnan(each)
-    total = np.where(there, each, 0.0).sum(axis=1)
-    return np.where(there.any(axis=1), total / np.maximum(1, there.sum(axis=1)), np.nan)
 
 
 def quality_of(found: Matches) -> Values | None:

@@ -11,9 +11,10 @@ import numpy as np
 from common.loop.ordering import duplicate_groups, keyed_hash, slice_hash
 from common.loop.tools import Tools
 from common.store.projects import ProjectRow
+from common.strategies import Pool
 
-SLICE_SHARE = 0.10
-"""Of all samples; as ``Pool.slice_share``."""
+SLICE_SHARE = Pool.slice_share
+"""Of all samples, in the random slice."""
 FEW = 10
 """With fewer labels all of them train: two or three images would measure nothing."""
 
@@ -70,15 +71,16 @@ def split(
     """Odd members of the random slice validate, and while those are few, others by a hash of their own.
 
     Of a group of near-duplicates the first labelled member decides: it trains, and so do the others; or it validates,
-    and the others are held. Whatever trained before, and its group, trains. As labels are added, a sample may leave
-    validation, never come to it: places are taken in hash order, and the slice takes them away.
+    and the others are held. Whatever trained before, and its group, trains: as labels are added, a sample may leave
+    validation, never come to it after it trained. Places are taken in hash order, and the slice takes them away.
 
     Args:
         key: Project key.
         since: Labelled sample -> first revision that had a label of it.
         groups: Sample -> near-duplicate group, samples without one left out.
         trained: Samples that any model of the project trained on.
-        share: Of the samples outside the slice, may be measured on, in [0, 1); 0 = the slice alone.
+        share: Of the samples outside the slice, may be measured on, in [0, 1), and never more than this share of all
+            labels: few of them would else lose many to bad luck; 0 = the slice alone.
         images: The slice is topped up to so many validation images.
 
     Returns:
@@ -95,7 +97,7 @@ def split(
     measured = {s for s in free if place[s] < SLICE_SHARE and validates(place[s])}
     luck = {s: top_up_hash(key, s) for s in free if place[s] >= SLICE_SHARE}
     ready = sorted((s for s in luck if luck[s] < share), key=lambda s: (luck[s], s))
-    biased = set(ready[: max(0, images - len(measured))])
+    biased = set(ready[: max(0, min(images - len(measured), int(share * len(since))))])
     val = measured | biased
     alike = {groups[s] for s in val if s in groups}
     held = {s for s in since if s not in val and groups.get(s) in alike}

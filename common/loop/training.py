@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from common.config import Settings
 from common.domain import Label
 from common.errors import ModelError, TrainingError
-from common.loop.promotion import conclude, fail, to_measure
-from common.loop.pseudo_labels import MARK, pseudo_samples
+from common.loop.promotion import conclude, fail, to_measure, unmeasured_champion
+from common.loop.pseudo_labels import MARK, pseudo_samples, same_again
 from common.loop.reading import labels_at
 from common.loop.splitting import split_labels
 from common.loop.tools import Tools
@@ -97,7 +99,8 @@ def _start(tools: Tools, row: ProjectRow, moment: float) -> bool:
     )
     if opened is None:
         return False
-    tools.store.journal.write(row.key, f"round {opened.number} starts: {split}: {decision.reason}")
+    left_out = f"; {missing} labelled images cannot be read and are left out" if missing else ""
+    tools.store.journal.write(row.key, f"round {opened.number} starts: {split}: {decision.reason}{left_out}")
     _launch(tools, row, opened, samples)
     return True
 
@@ -142,7 +145,8 @@ def training_spec(
 
 def _launch(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[TrainingSample]) -> None:
     """Write the data set and start, or resume, the child; the sides are those of the round's beginning."""
-    tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1, token=row.fence)
+    round_row = replace(round_row, split={**round_row.split, "against": row.checkpoint})
+    tools.store.rounds.update(round_row.id, attempts=round_row.attempts + 1, token=row.fence, split=round_row.split)
     val, held = (set(round_row.split.get(side, ())) for side in ("val", "held"))
     train = [s for s in samples if s.id not in val | held]
     try:
@@ -168,8 +172,12 @@ def _guessed(tools: Tools, row: ProjectRow, round_row: RoundRow, samples: list[T
     """What the champion labels for this training, noted in the round: those images must never be measured on."""
     if not tools.settings_of(row).pseudo_labels:
         return []
+    before = same_again(tools, row, round_row.split)
+    if before is not None:
+        return before
     found = pseudo_samples(tools, row, {s.id: s.label for s in samples}, round_row.split.get("val", ()))
-    noted = {"pseudo": len(found), "guessed": [s.id.removeprefix(MARK) for s in found]}
+    guessed = [s.id.removeprefix(MARK) for s in found]
+    noted = {"pseudo": len(found), "guessed": guessed, "guesser": row.checkpoint}
     tools.store.rounds.update(round_row.id, split={**round_row.split, **noted})
     return found
 
@@ -186,16 +194,19 @@ def _base(tools: Tools, row: ProjectRow) -> Model:
 def _follow(tools: Tools, row: ProjectRow, running: RoundRow) -> bool:
     progress = tools.trainer.poll(Path(running.folder))
     if progress.state == "running":
-        shown = {"epoch": progress.epoch, "epochs": progress.epochs, "message": progress.message}
+        numbers = {name: value for name, value in progress.metrics.items() if math.isfinite(value)}
+        told = {"message": progress.message, "metrics": numbers}
+        shown = {"epoch": progress.epoch, "epochs": progress.epochs, **told}
         if shown != running.progress:
             # A training that gets on is not given up, however often its machine is restarted.
             on = progress.epoch > int(running.progress.get("epoch", 0))
             tools.store.rounds.update(running.id, progress=shown, **({"attempts": 1} if on else {}))
         return False
-    if progress.state == "done":
+    if progress.state == "done" and not unmeasured_champion(tools, row, running):
         conclude(tools, row, running, progress)
-    elif progress.state == "lost" and after_loss(running.attempts):
-        log.warning("%s: training of round %d was cut off; it resumes", row.key, running.number)
+    elif progress.state == "done" or (progress.state == "lost" and after_loss(running.attempts)):
+        why = "was cut off; it resumes" if progress.state == "lost" else "is done; the champion it meets has changed"
+        log.warning("%s: training of round %d %s", row.key, running.number, why)
         _launch(tools, row, running, with_images(tools, row, _usable_at(tools, row, running.revision))[0])
     else:
         fail(tools, row, running, progress.message or "its process was lost again and again")

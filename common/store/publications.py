@@ -25,6 +25,7 @@ class PublicationRow:
         in_flight: Rows of a call that was not answered yet.
         upto: Places passed once that call is answered.
         activated: When it began to serve, the last time it did; None = never, or it is about to serve once more.
+        activations: Every time it began to serve, ascending: which order an answer came from is told by these.
     """
 
     id: int
@@ -42,6 +43,7 @@ class PublicationRow:
     seconds: dict[str, float]
     created: float
     activated: float | None
+    activations: list[float]
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Publications:
             numbers = sa.select(sa.func.max(publication.c.number)).where(publication.c.project == key)
             seen = sa.select(project.c.numbered).where(project.c.key == key)
             number = max(connection.scalar(numbers) or 0, connection.scalar(seen) or 0) + 1
-            values = {
+            values: dict[str, Any] = {
                 "project": key,
                 "number": number,
                 "round": round_number,
@@ -135,6 +137,7 @@ class Publications:
                 "seconds": seconds,
                 "created": time.time(),
                 "activated": None,
+                "activations": [],
             }
             new: int = connection.execute(sa.insert(publication).returning(publication.c.id), values).scalar_one()
         for part in chunks(places, 500):
@@ -210,8 +213,10 @@ class Publications:
         with transaction(self._engine, write=True) as connection:
             others = (publication.c.project == row.project) & (publication.c.state == "active")
             connection.execute(sa.update(publication).where(others).values(state="retired"))
-            now = {"state": "active", "activated": time.time()}
-            connection.execute(sa.update(publication).where(publication.c.id == row.id).values(**now))
+            now = time.time()
+            times = connection.scalar(sa.select(publication.c.activations).where(publication.c.id == row.id))
+            served = {"state": "active", "activated": now, "activations": [*(times or ()), now]}
+            connection.execute(sa.update(publication).where(publication.c.id == row.id).values(**served))
             connection.execute(sa.update(project).where(project.c.key == row.project).values(publication=row.id))
 
     def places(self, publication_id: int, start: int = 0, limit: int | None = None) -> list[Place]:

@@ -65,8 +65,9 @@ class Reviews:
         Returns:
             (findings that are open and were not before, findings that are gone now).
         """
+        held = _of(key).with_for_update()  # what a person dismisses meanwhile is not opened again
         with transaction(self._engine, write=True) as connection:
-            known = {(r["sample"], r["kind"], r["mark"]): r for r in connection.execute(_of(key)).mappings()}
+            known = {(r["sample"], r["kind"], r["mark"]): r for r in connection.execute(held).mappings()}
             there = {(f.sample, f.kind, f.mark): f for f in found}
             gone = [r["id"] for k, r in known.items() if r["state"] == "open" and k not in there and k[0] not in unseen]
             new = [f for k, f in there.items() if k not in known]

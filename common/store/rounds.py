@@ -26,7 +26,8 @@ class RoundRow:
         gate: 'reason', the verdict in one sentence, and the numbers behind it, see ``policy.Verdict``.
         split: 'val': sample ids it is measured on; 'biased': those of them that are not of the random slice; 'held':
             labelled look-alikes of them that do not train; 'pseudo': how many labels the model made itself, and
-            'guessed', of which samples, where the setting asks for it.
+            'guessed', of which samples, and 'guesser', by which checkpoint, where the setting asks for it; 'against':
+            id of the checkpoint that served when its training was last launched, None = the first weights.
     """
 
     id: int
@@ -145,7 +146,7 @@ class Rounds:
         names: list[str],
         metrics: dict[str, float],
         message: str,
-        verdict: str = "promoted",
+        verdict: str,
         gate: dict[str, Any] | None = None,
         measurements: Sequence[MeasurementRow] = (),
     ) -> bool:

@@ -180,6 +180,7 @@ publication = sa.Table(
     sa.Column("seconds", sa.JSON, nullable=False, default=dict),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("activated", sa.Float),
+    sa.Column("activations", sa.JSON, nullable=False, server_default="[]"),  # every time it began to serve
     sa.UniqueConstraint("project", "number"),
     sa.UniqueConstraint("project", "version"),
 )

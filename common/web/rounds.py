@@ -1,7 +1,7 @@
 """/api/: the course of a project's rounds as JSON, and the wishes of people; who may ask is in ``common.web.auth``.
 
-Every GET takes ?project=KEY; every POST takes a JSON object with it. A POST must say application/json: see
-``common.web.body`` for why no foreign web page can send one.
+Every GET takes ?project=KEY, that of the review list ?state= too; every POST takes a JSON object with it. A POST must
+say application/json: see ``common.web.body`` for why no foreign web page can send one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WISHES: dict[str, Wish] = {
 def blueprint(backend: Backend) -> Blueprint:
     """The routes; each answers what the command of its name prints with --json."""
     routes = Blueprint("rounds", __name__, url_prefix="/api")
-    for name, answer in asking.ANSWERS.items():
+    for name, answer in {**asking.ANSWERS, "review": _review}.items():
         routes.add_url_rule(f"/{name}", f"api_{name}", lambda answer=answer: _answer(backend, answer))
     for path, wish in WISHES.items():
         endpoint = f"api_{path.replace('/', '_')}"
@@ -63,6 +63,10 @@ def _answer(backend: Backend, answer: Callable[[Tools, ProjectRow], Any]) -> Any
     key = project_key(request.args.get("project", ""))
     row = backend.store.projects.get(key)
     return unknown(backend, key) if row is None else jsonify(answer(_tools(backend), row))
+
+
+def _review(tools: Tools, row: ProjectRow) -> dict[str, Any]:
+    return asking.review(tools, row, request.args.get("state", "open"))
 
 
 def _wish(backend: Backend, wish: Wish) -> Any:

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from common.average_precision import figures
 from common.errors import HardfirstError, TrainingError
 from common.lifeline import die_with
-from common.yolo import dataset, files, matches, offline
+from common.yolo import dataset, files, offline
 
 
 def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str = "auto") -> dict[str, float]:
@@ -28,7 +29,7 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str = "auto") -
         device: See ``offline.device``.
 
     Returns:
-        See ``matches.figures``. A class the weights do not know has 0.
+        See ``average_precision.figures``. A class the weights do not know has 0.
 
     Raises:
         ModelError: Weights that cannot be loaded.
@@ -40,7 +41,7 @@ def evaluate(weights: Path, data_yaml: Path, imgsz: int, device: str = "auto") -
     if not (data_yaml.parent / "manifest.json").is_file():
         raise TrainingError(f"{data_yaml} is not a data.yaml that hardfirst wrote: it has no manifest.json beside it")
     found = measuring.measure(weights, data_yaml, imgsz, device)
-    return matches.figures(found, dataset.read_manifest(data_yaml.parent).classes)
+    return figures(found, dataset.read_manifest(data_yaml.parent).classes)
 
 
 def evaluate_in_child(

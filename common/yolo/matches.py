@@ -1,15 +1,14 @@
-"""Matches of one image's boxes with its labels, the figures they come to, and their files in a round's folder."""
+"""Matches of one image's boxes with its labels, and their files in a round's folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.average_precision import Matches, average_precision
+from common.average_precision import Matches
 from common.yolo import files
 
 
@@ -36,22 +35,6 @@ def match(iou: NDArray[Any], thresholds: NDArray[Any]) -> tuple[NDArray[np.bool_
         free[best, every] &= ~correct[box]
         overlap[box] = offered[best[0], 0] * correct[box, 0]
     return correct, overlap
-
-
-def figures(found: Matches, classes: Sequence[str]) -> dict[str, float]:
-    """What a validation set says about a model, in numbers of [0, 1].
-
-    Returns:
-        ``map50`` and ``map5095``, means over the classes that are labelled in the set (0 where none is), and
-        ``ap50/<class>`` and ``ap5095/<class>`` of each of those; a class that is never found has 0.
-    """
-    present = found.classes
-    each = average_precision(found)[0][present]
-    rows = each if len(each) else np.zeros((1, found.correct.shape[1]))
-    answer = {"map50": float(rows[:, 0].mean()), "map5095": float(rows.mean())}
-    for c, values in zip(present, each, strict=True):
-        answer |= {f"ap50/{classes[c]}": float(values[0]), f"ap5095/{classes[c]}": float(values.mean())}
-    return answer
 
 
 def path(folder: Path, sha256: str) -> Path:

@@ -1,6 +1,7 @@
 """The training child: ``python -m common.yolo.train_child FOLDER``. Owns its process: priority, threads, end.
 
-Dies with its parent, may be killed at any moment, and says how it went in ``result.json``, written last.
+Dies with its parent or with its ``spec.json``, may be killed at any moment, and says how it went in ``result.json``,
+written last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import HardfirstError, TrainingError
-from common.lifeline import die_with
+from common.lifeline import die_with, die_without
 from common.yolo import files, offline, trainer
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def sentence(error: BaseException, folder: Path) -> str:
 
 def _work(folder: Path, started: float) -> None:
     spec = trainer.load_spec(folder)
+    die_without(folder / trainer.SPEC)  # a project that is forgotten takes its folders with it
     configured = os.environ.get("YOLO_CONFIG_DIR")
     offline.prepare(Path(configured).parent if configured else folder)
     from common.yolo import training

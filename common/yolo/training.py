@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.average_precision import figures
 from common.errors import ModelError, SettingError, TrainingError
 from common.ports import TrainingSpec
 from common.yolo import dataset, files, matches, offline, trainer, weights
@@ -54,8 +55,8 @@ def measure(spec: TrainingSpec) -> tuple[dict[str, float], list[str]]:
     What was measured before, in this folder, is not measured again.
 
     Returns:
-        The figures of the new weights (see ``matches.figures``), empty without a validation split that can be read;
-        and one sentence for all that could not be measured.
+        The figures of the new weights (``average_precision.figures``), empty without a validation split that can be
+        read; and one sentence for all that could not be measured.
     """
     manifest = dataset.read_manifest(spec.folder)
     if not manifest.count("val"):
@@ -73,7 +74,7 @@ def measure(spec: TrainingSpec) -> tuple[dict[str, float], list[str]]:
             _measured(spec, path)
         except (ModelError, OSError) as error:
             notes.append(f"{path} was not measured: {error}")
-    return matches.figures(matches.load(spec.folder)[new], spec.classes), notes
+    return figures(matches.load(spec.folder)[new], spec.classes), notes
 
 
 def back_off(attempt: Callable[[int], Answer], batch: int, least: int = 1) -> Answer:

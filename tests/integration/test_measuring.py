@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.average_precision import Matches
+from common.average_precision import Matches, figures
 from common.domain import Label
 from common.errors import ModelError, TrainingError
 from common.ports import TrainingSample, TrainingSpec
@@ -54,7 +54,7 @@ def test_figures_are_those_of_ultralytics_own_validator(taught: TrainingSpec, tm
     options = {"imgsz": taught.imgsz, "batch": 16, "device": "cpu", "workers": 0, "plots": False, "verbose": False}
     data = taught.folder / "data.yaml"
     theirs = YOLO(taught.folder / "final.pt").val(data=str(data), project=str(tmp_path), name="val", **options).box
-    ours = matches.figures(measured(taught, data), TWO)
+    ours = figures(measured(taught, data), TWO)
     assert theirs.map50 > 0.3
     wanted = {"map50": theirs.map50, "map5095": theirs.map}
     for i, c in enumerate(theirs.ap_class_index):
@@ -72,13 +72,13 @@ def test_classes_meet_by_name_and_one_the_weights_do_not_know_has_no_box(
     assert found.truths[:, [1, 0]].tolist() == own.truths.tolist()
     assert found.truths[:, 2].sum() > 0
     assert 2 not in found.label
-    ours, theirs = matches.figures(found, CELLS), matches.figures(own, TWO)
+    ours, theirs = figures(found, CELLS), figures(own, TWO)
     for name in TWO:
         assert ours[f"ap5095/{name}"] == pytest.approx(theirs[f"ap5095/{name}"], abs=1e-9)
     assert ours["ap50/Platelets"] == 0
 
     fewer = measured(taught, write_dataset(tmp_path / "fewer", samples[:1], samples, ("RBC",)))
-    assert matches.figures(fewer, ("RBC",))["map50"] == pytest.approx(theirs["ap50/RBC"], abs=1e-9)
+    assert figures(fewer, ("RBC",))["map50"] == pytest.approx(theirs["ap50/RBC"], abs=1e-9)
 
 
 def test_rows_are_the_samples_that_can_be_read_in_the_order_of_their_ids(
@@ -115,7 +115,7 @@ def test_a_round_measures_each_weights_once_and_leaves_out_what_it_cannot_load(
     metrics, notes = training.measure(spec)
     both = matches.load(taught.folder)
     assert set(both) == {files.sha256(coco), files.sha256(taught.folder / "final.pt")}
-    assert metrics == matches.figures(both[files.sha256(taught.folder / "final.pt")], TWO)
+    assert metrics == figures(both[files.sha256(taught.folder / "final.pt")], TWO)
     assert np.array_equal(both[files.sha256(coco)].truths, next(iter(both.values())).truths)
     assert [str(broken) in notes[0], str(gone) in notes[1], len(notes)] == [True, True, 2]
     assert files.read_json(taught.folder / trainer.PROGRESS)["doing"] == "measuring"  # type: ignore[index]
@@ -158,7 +158,7 @@ def test_a_new_class_joins_and_the_old_ones_are_still_found(taught: TrainingSpec
     spec = a_round(tmp_path / "next", taught.folder / "final.pt", wider, samples[:8], samples[4:], 4)
     training.train(spec)
     assert weights.class_names(spec.folder / "final.pt") == wider
-    before = matches.figures(measured(taught, taught.folder / "data.yaml"), TWO)
+    before = figures(measured(taught, taught.folder / "data.yaml"), TWO)
     after, _ = training.measure(spec)
     for name in TWO:
         assert after[f"ap50/{name}"] > 0.6 * before[f"ap50/{name}"] > 0.1

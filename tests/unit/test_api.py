@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from common.loop import asking
+from common.store import schema
 from common.web.app import create_app
 from common.web.backend import Backend
 from tests.fakes import World
@@ -151,3 +153,15 @@ def test_a_wish_that_is_not_whole_is_said(client: FlaskClient, path: str, asked:
 
 def test_a_finding_that_is_not_there_is_said(client: FlaskClient) -> None:
     assert post(client, "review/dismiss", project=KEY, id=7)[0] == 404
+
+
+def test_the_review_list_is_asked_for_by_state_as_the_command_does(world: World, client: FlaskClient) -> None:
+    boxes: list[dict[str, object]] = []
+    values = {"project": KEY, "sample": "100", "kind": "missed", "mark": "m", "reason": "r", "weight": 0.5}
+    rest = {"boxes": boxes, "round": 1, "state": "dismissed", "at": 1.0}
+    with world.tools.store.engine.begin() as connection:
+        connection.execute(sa.insert(schema.review).values(**values, **rest))
+    lists = {s: client.get(f"/api/review?project={KEY}&state={s}").json["review"] for s in ("open", "dismissed")}
+    assert {s: [f["sample"] for f in found] for s, found in lists.items()} == {"open": [], "dismissed": ["100"]}
+    unknown = client.get(f"/api/review?project={KEY}&state=odd")
+    assert (unknown.status_code, unknown.json["error"].split(";")[0]) == (404, "no state 'odd' of a finding")

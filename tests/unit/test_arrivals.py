@@ -161,7 +161,9 @@ def test_a_queue_whose_model_no_longer_serves_takes_nobody_in(tmp_path: Path) ->
     store = world.tools.store
     opened = store.rounds.start(KEY, revision=0, labels=1, reason="", folder=str(tmp_path), token=1)
     assert opened is not None
-    store.rounds.finish(opened, path="/w", sha256="5" * 64, names=["cat", "dog"], metrics={}, message="")
+    store.rounds.finish(
+        opened, path="/w", sha256="5" * 64, names=["cat", "dog"], metrics={}, message="", verdict="promoted"
+    )
     store.projects.update(KEY, order_asked=None)
     arrive(world, *drawn_by_hand(world, 1))
     settle(world)

@@ -304,13 +304,13 @@ def test_a_project_that_works_survives_a_failing_second_connect(store: Store, pl
 def test_disconnecting_puts_back_removes_our_rows_and_is_harmless_twice(store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     version = published(store, plugin)
-    store.projects.update(KEY, way_back={"to": version, "asked": 1.0})
+    store.projects.update(KEY, way_back={"to": version, "asked": 1.0}, training_asked=1.0)
     found = run("disconnect", "fake", "--project", "1")
     assert found.stdout.splitlines() == ["changed sampling: by priority -> sequential"]
     assert version not in plugin.platform.rows
     assert "theirs" in plugin.platform.rows
     (row,) = store.projects.all()
-    assert (row.state, row.publication, row.way_back) == ("archived", None, {})
+    assert (row.state, row.publication, row.way_back, row.training_asked) == ("archived", None, {}, None)
 
 
 def test_predictions_stay_where_they_are_wanted(store: Store, plugin: FakePlugin) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -259,3 +260,27 @@ def test_savings_are_read_off_the_curve_with_the_differences_interval() -> None:
     assert told["low"] is None
     assert told["high"] == pytest.approx(1 - 1 / 9)
     assert read_off(chosen, Curve(1, 0, 0.5))["note"].startswith("not enough data: the learning curve is flat")
+
+
+@pytest.mark.parametrize("text", ["", '{"round": 1', "[]", '{"colour": 1}'])
+def test_a_plan_that_was_damaged_is_made_anew(tmp_path: Path, text: str) -> None:
+    world = make(tmp_path)
+    label(world, 100)
+    train(world)
+    (plan,) = (tmp_path / "home" / "rounds").rglob("control.json")
+    kept, starts = json.loads(plan.read_text()), len(world.trainer.started)
+    plan.write_text(text)
+    settle(world)
+    assert {**json.loads(plan.read_text()), "attempts": kept["attempts"], "launched": kept["launched"]} == kept
+    assert len(world.trainer.started) == starts, "what trains for it goes on"
+
+
+def test_an_order_that_serves_once_more_was_there_for_the_labels_of_its_first_time(tmp_path: Path) -> None:
+    world = make(tmp_path)
+    label(world, 100)
+    publications = world.tools.store.publications
+    (first,) = publications.all(KEY)
+    later = time.time() + 10_000
+    publications.update(first.id, activated=later, activations=[*first.activations, later])
+    train(world)
+    assert newest(world) == "control-1-control"

@@ -160,6 +160,34 @@ def test_a_write_that_fails_half_way_leaves_the_earlier_export(tmp_path: Path, m
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".out")] == []
 
 
+@pytest.mark.parametrize("moved", range(4))
+def test_a_kill_while_an_export_takes_its_place_leaves_none_that_looks_whole_and_the_next_one_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    made = two_rounds(tmp_path)
+    out = tmp_path / "out"
+    write_export(labelled_set(made.tools, row_of(made), 1), out, ORIGIN, links=False)
+    replace, done = Path.replace, []
+
+    def killed(path: Path, target: Path) -> Path:
+        if Path(target).parent == out and Path(target).name in export.PARTS:
+            if len(done) == moved:
+                raise KeyboardInterrupt
+            done.append(target)
+        return replace(path, target)
+
+    second = labelled_set(made.tools, row_of(made), 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_export(second, out, ORIGIN, links=False)
+    assert not (out / "manifest.json").exists()
+    export.check_free(out)
+    found = write_export(labelled_set(made.tools, row_of(made), 2), out, ORIGIN, links=False)
+    assert read_manifest(out) == found
+    assert sorted(p.name for p in out.iterdir()) == sorted(export.PARTS)
+
+
 def test_nothing_to_export_and_unknown_rounds_are_said(tmp_path: Path) -> None:
     made = make(tmp_path)
     settle(made)

@@ -8,6 +8,7 @@ import pytest
 from common.domain import ClassMapping, Event, LabelledBox, ProjectSpec, QueueItem
 from common.loop import ActiveLearningLoop
 from common.loop.publishing import columns
+from common.loop.reading import labels_at
 from common.ports import Drift
 from tests.fakes import FakeModels, World, make_world, picture
 
@@ -205,6 +206,52 @@ def test_a_deleted_answer_leaves_training_and_returns_to_the_queue(world: World)
     assert world.tools.store.samples.counts(KEY)["answered"] == 0
 
 
+def test_the_label_of_an_image_that_went_and_came_back_trains_again(world: World) -> None:
+    settle(world)
+    task = label(world, 2)[0]
+    settle(world)
+    uri = world.platform.tasks.pop(task)
+    for expected in ({task}, set[str]()):
+        world.clock[0] += 1000
+        settle(world)
+        row = world.tools.store.projects.get(KEY)
+        assert row is not None
+        assert set(world.platform.answers) - set(labels_at(world.tools, row)) == expected
+        world.platform.tasks[task] = uri
+
+
+def test_a_project_that_was_forgotten_and_comes_again_trains_on_no_label_of_before(world: World) -> None:
+    settle(world)
+    old = label(world, 2)
+    settle(world)
+    world.tools.store.forget(KEY)
+    for task in old:
+        del world.platform.answers[task]
+    world.tools.store.projects.ask("fake", "1")
+    settle(world)
+    (new,) = sorted(set(world.platform.tasks) - set(old))[:1]
+    world.platform.annotate(new, CAT)
+    world.tools.store.inbox.add(Event("fake", "1", "labels"))
+    settle(world)
+    row = world.tools.store.projects.get(KEY)
+    assert row is not None
+    assert set(labels_at(world.tools, row)) == {new}
+
+
+def test_labelled_images_that_cannot_be_read_are_counted_when_a_round_starts(world: World) -> None:
+    settle(world)
+    unread = label(world, 5, tell=False)[0]
+    (world.folder / "pictures" / world.platform.tasks[unread]).unlink()
+    world.platform.tasks[unread] += "?exchanged"
+    world.clock[0] += 1000
+    settle(world)
+    world.clock[0] += 61
+    settle(world)
+    assert unread not in {s.id for s in world.trainer.samples[-1]}
+    told = "\n".join(e.text for e in world.tools.store.journal.newest(KEY))
+    assert "1 labelled images cannot be read and are left out" in told
+
+
 def test_a_failed_round_says_why_and_the_former_model_keeps_serving(world: World) -> None:
     settle(world)
     before = world.platform.active
@@ -383,6 +430,7 @@ def test_a_project_that_is_gone_is_archived_and_its_training_ends(world: World) 
     settle(world)
     world.clock[0] += 61
     settle(world)
+    world.tools.store.projects.update(KEY, training_asked=1.0, way_back={"round": 1, "asked": 1.0})
     world.platform.gone = True
     world.clock[0] += 1000
     ActiveLearningLoop(world.tools).step(KEY)
@@ -391,6 +439,7 @@ def test_a_project_that_is_gone_is_archived_and_its_training_ends(world: World) 
     assert row is not None
     assert newest is not None
     assert (row.state, newest.state) == ("archived", "cancelled")
+    assert (row.training_asked, row.way_back) == (None, {}), "what was asked of it is not done when it comes again"
 
 
 def test_a_setting_a_person_changed_stops_the_project_until_it_is_put_back(world: World) -> None:

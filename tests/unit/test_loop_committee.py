@@ -136,7 +136,13 @@ def test_no_more_checkpoints_are_asked_than_said_and_weights_by_name_come_after_
         running = world.tools.store.rounds.start(KEY, revision=1, labels=1, reason="", folder="/f", token=1)
         assert running is not None
         world.tools.store.rounds.finish(
-            running, path=str(weights), sha256=str(number) * 64, names=["cat"], metrics={}, message=""
+            running,
+            path=str(weights),
+            sha256=str(number) * 64,
+            names=["cat"],
+            metrics={},
+            message="",
+            verdict="promoted",
         )
     named = {"mine.pt": Model(weights, "e" * 64, ("dog",)), "strange.pt": Model(weights, "f" * 64, ("bus",))}
     world.models.base = named.__getitem__  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""Boxes matched to labels, the figures they come to, and their files."""
+"""Boxes matched to labels, and their files."""
 
 from __future__ import annotations
 
@@ -40,17 +40,6 @@ def test_without_labels_or_boxes_nothing_is_right(shape: tuple[int, int]) -> Non
     assert correct.shape == (shape[1], 10)
     assert not correct.any()
     assert overlap.tolist() == [0.0] * shape[1]
-
-
-def test_figures_name_the_labelled_classes_and_only_those() -> None:
-    some = found([0.9, 0.8], [0, 2], [True, True], [[1, 2, 0]])
-    assert matches.figures(some, ["cat", "dog", "cow"]) == pytest.approx(
-        {"map50": 0.4975, "map5095": 0.4975, "ap50/cat": 0.995, "ap5095/cat": 0.995, "ap50/dog": 0, "ap5095/dog": 0}
-    )
-
-
-def test_a_set_without_one_labelled_box_is_worth_zero() -> None:
-    assert matches.figures(found([], [], [], [[0, 0]]), ["cat", "dog"]) == {"map50": 0, "map5095": 0}
 
 
 def test_matches_come_back_as_they_were_stored_each_under_its_weights(tmp_path: Path) -> None:

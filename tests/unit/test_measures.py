@@ -58,7 +58,7 @@ def order(world: World, at: float, checkpoint: int | None = None, samples: int =
         KEY, name="hardfirst", round_number=0, checkpoint=checkpoint, sha8="0" * 8, places=places, seconds={}
     )
     world.tools.store.publications.activate(made)
-    world.tools.store.publications.update(made.id, activated=at)
+    world.tools.store.publications.update(made.id, activated=at, activations=[at])
 
 
 def answer(world: World, sample: int, at: float, *boxes: LabelledBox, lag: float = 1.0, **values: Any) -> None:
@@ -93,6 +93,22 @@ def test_an_image_waits_from_the_order_that_was_active_to_its_first_answer(world
     answer(world, 0, T0 + 900)
     found = kpis(world.tools, row(world))["query_to_label"]
     assert found == {"images": 3, "median_s": 30, "p90_s": pytest.approx(54)}
+
+
+def test_an_order_that_serves_once_more_takes_no_answer_from_the_one_in_between(world: World) -> None:
+    for at in (100, 200):
+        order(world, T0 + at)
+    for sample, at in enumerate((110, 230, 360)):
+        answer(world, sample, T0 + at, box("prediction"))
+    first, second = world.tools.store.publications.all(KEY)
+    world.tools.store.publications.update(first.id, activated=T0 + 300, activations=[T0 + 100, T0 + 300])
+    answers = read(world.tools, row(world), 10)
+    of = {a.sample: answers.order_of(a) for a in answers.all}
+    assert [getattr(of[s], "id", None) for s in "012"] == [first.id, second.id, first.id]
+    found = kpis(world.tools, row(world))
+    assert found["query_to_label"] == {"images": 3, "median_s": 30, "p90_s": pytest.approx(54)}
+    world.tools.store.publications.update(first.id, activated=None, activations=[T0 + 100])
+    assert kpis(world.tools, row(world))["boxes"]["accepted"] == 3, "also while it waits to serve once more"
 
 
 def test_answers_from_before_connecting_skips_and_bulk_ones_waited_for_nothing(world: World) -> None:

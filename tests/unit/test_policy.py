@@ -88,9 +88,14 @@ def finds(*shares: float, images: int = 48, boxes: int = 1) -> Matches:
 
 
 def judged(
-    challenger: Matches | None, champion: Matches | None, rules: GateRules = RULES, *, first: bool = False
+    challenger: Matches | None,
+    champion: Matches | None,
+    rules: GateRules = RULES,
+    *,
+    first: bool = False,
+    wanted: int = 0,
 ) -> Verdict:
-    return gate(challenger, champion, NAMES, rules, np.random.default_rng([0, 1]), first=first)
+    return gate(challenger, champion, NAMES, rules, np.random.default_rng([0, 1]), first=first, wanted=wanted)
 
 
 def test_a_better_model_is_promoted_with_its_figures() -> None:
@@ -158,6 +163,12 @@ def test_under_so_many_images_a_model_is_promoted_provisionally_whatever_was_mea
     assert verdict.reason == "promoted provisionally, not enough data: 29 validation images, 30 are needed"
     assert verdict.numbers["mean"] < 0, "the figures are told all the same"
     assert judged(finds(0.1, 0.1, images=30), finds(0.9, 0.9, images=30)).kind == "kept"
+
+
+def test_new_weights_that_could_not_be_measured_are_said_and_not_taken_for_a_lack_of_images() -> None:
+    verdict = judged(None, finds(0.9, 0.9), wanted=48)
+    assert (verdict.kind, verdict.numbers) == ("provisional", {"images": 0})
+    assert verdict.reason == ("promoted provisionally: the new model could not be measured on its 48 validation images")
 
 
 def test_without_images_or_boxes_there_is_nothing_to_compare() -> None:

@@ -15,7 +15,7 @@ from common.acquisition.pseudo import NOTHING, Boxes, bars, choose
 from common.domain import Label, LabelledBox
 from common.loop import ActiveLearningLoop, pseudo_labels
 from common.loop.ordering import slice_hash
-from common.loop.pseudo_labels import pseudo_samples
+from common.loop.pseudo_labels import pseudo_samples, same_again
 from common.loop.reading import labels_at
 from common.loop.splitting import SLICE_SHARE
 from common.ports import TrainingSample
@@ -209,3 +209,38 @@ def test_a_model_that_was_not_measured_gives_none(labelled: World) -> None:
     labelled.tools.store.projects.update("fake:1", checkpoint=None)
     measured(labelled, 0.5)
     assert given_by(labelled) == []
+
+
+def test_a_resumed_training_goes_on_with_the_same_guesses_whoever_serves_by_then(labelled: World) -> None:
+    measured(labelled, 0.0)
+    row = labelled.tools.store.projects.get("fake:1")
+    assert row is not None
+    found = given_by(labelled)
+    split = {"guessed": [s.id.removeprefix("pseudo:") for s in found], "guesser": row.checkpoint}
+    labelled.platform.annotate(split["guessed"][0])
+    labelled.clock[0] += 10_000
+    settle(labelled)
+    assert given_by(labelled) != found
+    labelled.tools.store.projects.update("fake:1", checkpoint=None)
+    row = labelled.tools.store.projects.get("fake:1")
+    assert row is not None
+    assert same_again(labelled.tools, row, split) == found
+    assert same_again(labelled.tools, row, {"guessed": [], "guesser": None}) == []
+    assert same_again(labelled.tools, row, {}) is None
+    labelled.tools.store.predictions.forget(["1" * 64])
+    assert same_again(labelled.tools, row, split) is None
+
+
+def test_a_training_that_was_killed_is_given_what_it_had(labelled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled.tools.settings = labelled.tools.settings.model_copy(update={"pseudo_labels": True})
+    measured(labelled, 0.0)
+    labelled.tools.store.projects.update("fake:1", training_asked=labelled.clock[0])
+    settle(labelled)
+    before = labelled.trainer.samples[-1]
+    assert [s for s in before if s.id.startswith("pseudo:")]
+    monkeypatch.setattr("common.loop.training.pseudo_samples", lambda *_: [])
+    starts = len(labelled.trainer.samples)
+    labelled.trainer.finish("lost")
+    settle(labelled)
+    assert len(labelled.trainer.samples) == starts + 1
+    assert labelled.trainer.samples[-1] == before

@@ -18,8 +18,9 @@ from common.loop.committee import committee_of
 from common.loop.history import training_history
 from common.loop.housekeeping import tidy
 from common.loop.ordering import duplicate_groups, gather, make_pool, order
+from common.loop.overview import project_status
 from common.loop.results import figures, known_quality, quality_of
-from common.loop.way_back import restorable
+from common.loop.way_back import ask_way_back, restorable
 from common.ports import Model
 from common.store.measurements import MeasurementRow
 from common.store.projects import ProjectRow
@@ -213,6 +214,54 @@ def test_first_weights_that_know_a_class_are_measured_and_may_keep_serving(tmp_p
     assert "base.pt" not in [p.name for p in world.trainer.started[-1].measure]
 
 
+def test_a_champion_that_came_back_during_a_training_is_measured_before_the_gate_judges(tmp_path: Path) -> None:
+    world = begin(tmp_path, names=("cat", "dog"), gate_images=20)
+    answer(world, 70)
+    end(world, r1=0.95)
+    answer(world, 30)
+    assert [p.name for p in world.trainer.started[-1].measure] == ["1.pt"]
+    ask_way_back(world.tools, row_of(world))
+    settle(world)
+    assert row_of(world).checkpoint is None
+    assert end(world, r2=0.1).state == "running", "its weights are there; what serves now is measured beside them"
+    assert [p.name for p in world.trainer.started[-1].measure] == ["base.pt", "1.pt"]
+    assert {s.id for s in world.trainer.samples[-1]} == {s.id for s in world.trainer.samples[-2]}
+    world.trainer.worth["0" * 64] = 0.9
+    assert end(world).verdict == "kept"
+
+
+def test_a_champion_that_came_back_and_cannot_be_measured_does_not_hold_the_round_up(tmp_path: Path) -> None:
+    world = begin(tmp_path, names=("cat", "dog"), gate_images=20)
+    answer(world, 70)
+    end(world, r1=0.95)
+    answer(world, 30)
+    ask_way_back(world.tools, row_of(world))
+    settle(world)
+    end(world, r2=0.9)
+    ended = end(world)
+    assert (ended.verdict, len(world.trainer.started)) == ("provisional", 3)
+    assert "the champion could not be measured" in ended.message
+
+
+def test_two_models_that_met_different_images_fail_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = begin(tmp_path, gate_images=20)
+    answer(world, 70)
+    end(world, r1=0.9)
+    answer(world, 30)
+    real = world.trainer.matches
+
+    def shorter(folder: Path) -> dict[str, Matches]:
+        found = real(folder)
+        m = found[FIRST]
+        known = m.image > 0
+        rows = (m.image[known] - 1, m.label[known], m.confidence[known], m.correct[known])
+        return found | {FIRST: Matches(*rows, m.truths[1:])}
+
+    monkeypatch.setattr(world.trainer, "matches", shorter)
+    ended = end(world, r2=0.9)
+    assert (ended.state, "the same images" in ended.message) == ("failed", True)
+
+
 def test_first_weights_that_know_no_class_are_beaten_by_the_first_model(tmp_path: Path) -> None:
     world = begin(tmp_path, gate_images=20)
     answer(world, 70)
@@ -258,11 +307,76 @@ def test_a_round_that_is_no_longer_ours_changes_nothing(tmp_path: Path, values: 
     assert running is not None
     store.rounds.update(running.id, **values)
     measured = MeasurementRow(KEY, 1, "checkpoint", 1, FIRST, 1, 1, 0, {}, 1.0)
-    left: dict[str, Any] = {"path": "/w", "sha256": FIRST, "names": [], "metrics": {}, "message": ""}
+    left: dict[str, Any] = {"path": "/w", "sha256": FIRST, "names": [], "metrics": {}, "message": "", "verdict": "kept"}
     assert not store.rounds.finish(running, **left, measurements=[measured])
     assert store.rounds.checkpoints(KEY) == []
     assert store.measurements.all(KEY) == []
     assert row_of(world).checkpoint is None
+
+
+def cancelled_while_installing(world: World, monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
+    """Somebody ends, or takes over, the round between its weights' way into the model folder and its end."""
+    install = world.models.install
+
+    def slow(trained: Path) -> Model:
+        running = world.tools.store.rounds.running(KEY)
+        assert running is not None
+        world.tools.store.rounds.update(running.id, **values)
+        return install(trained)
+
+    monkeypatch.setattr(world.models, "install", slow)
+
+
+@pytest.mark.parametrize(("values", "left"), [({"state": "cancelled"}, []), ({"token": 99}, ["1.pt"])])
+def test_weights_of_a_round_that_ended_meanwhile_do_not_stay_those_of_one_taken_over_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], left: list[str]
+) -> None:
+    world = begin(tmp_path, 40)
+    answer(world, 20)
+    cancelled_while_installing(world, monkeypatch, **values)
+    world.trainer.finish()
+    ActiveLearningLoop(world.tools).step(KEY)
+    assert world.models.installed == 1
+    assert world.tools.store.rounds.checkpoints(KEY) == []
+    assert [p.name for p in (tmp_path / "models").iterdir()] == left
+
+
+def test_weights_of_a_cancelled_round_that_a_checkpoint_or_a_setting_names_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = begin(tmp_path, 40)
+    answer(world, 20)
+    end(world, r1=0.9)
+    answer(world, 10)
+    cancelled_while_installing(world, monkeypatch, state="cancelled")
+    first, second = tmp_path / "models/1.pt", tmp_path / "models/2.pt"
+    base = world.models.base
+    monkeypatch.setattr(world.models, "base", lambda name: replace(base(name), path=second))
+    world.trainer.finish()
+    settle(world)
+    assert first.is_file()
+    assert second.is_file()
+
+
+def test_weights_of_a_round_that_fails_at_its_end_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = begin(tmp_path, 40)
+    answer(world, 20)
+
+    def broken(folder: Path) -> dict[str, Matches]:
+        raise TrainingError(f"{folder}/matches is damaged")
+
+    monkeypatch.setattr(world.trainer, "matches", broken)
+    assert end(world, r1=0.9).state == "failed"
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_validation_images_on_which_nothing_could_be_measured_are_said(tmp_path: Path) -> None:
+    world = begin(tmp_path, 40)
+    answer(world, 20)
+    ended = end(world)
+    count = len(ended.split["val"])
+    assert count > 0
+    assert f"the new model could not be measured on its {count} validation images" in ended.message
 
 
 def test_the_advice_of_the_curve_is_told_after_each_round(poisoned: World) -> None:
@@ -283,6 +397,20 @@ def test_the_history_says_of_each_round_what_became_of_it(poisoned: World) -> No
     assert second["map50"] < first["map50"]
     assert (third["state"], third["map50"], third["reason"]) == ("running", None, "starting")
     assert second["images"] == len(poisoned.trainer.validation[1])
+
+
+def test_a_running_round_tells_its_epoch_its_losses_and_the_time_left(tmp_path: Path) -> None:
+    world = begin(tmp_path, 40)
+    answer(world, 20)
+    folder, said = world.trainer.started[-1].folder, "epoch 3 of 10, about 12 s left"
+    numbers = {"box_loss": 1.25, "cls_loss": float("nan"), "eta_s": 12.0}
+    states = world.trainer.states
+    states[folder] = replace(states[folder], epoch=3, message=said, metrics=numbers)
+    ActiveLearningLoop(world.tools).step(KEY)
+    (running,) = training_history(world.tools, row_of(world))
+    known = {"box_loss": 1.25, "eta_s": 12.0}
+    assert running["progress"] == {"epoch": 3, "epochs": 10, "message": said, "metrics": known}, "NaN is no JSON"
+    assert project_status(world.tools, row_of(world))["training"].endswith(f"{said}; losses: box 1.25")
 
 
 def test_a_badly_known_class_weighs_more_in_the_next_order(poisoned: World) -> None:
@@ -396,7 +524,9 @@ def test_weights_that_another_project_serves_or_a_setting_names_stay(tmp_path: P
     store.projects.ask("fake", "2")
     opened = store.rounds.start("fake:2", revision=0, labels=1, reason="", folder=str(tmp_path / "two"), token=1)
     assert opened is not None
-    store.rounds.finish(opened, path=str(paths[1]), sha256=FIRST, names=["cat"], metrics={}, message="")
+    store.rounds.finish(
+        opened, path=str(paths[1]), sha256=FIRST, names=["cat"], metrics={}, message="", verdict="promoted"
+    )
     base = world.models.base
     world.models.base = lambda name: (  # type: ignore[method-assign, assignment]
         Model(paths[2], SECOND, ("cat",)) if name == "mine.pt" else base(name)

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.domain import Annotation, ClassMapping, Event, Instances, LabelledBox, Prediction, ProjectSpec, RemoteSample
 from common.errors import StoreError
-from common.store import Store, open_store
+from common.store import Store, migrations, open_store
 from common.store.engine import copy_before_migration, make_engine
 from common.store.predictions import pack, unpack
 from common.store.publications import Place, PublicationRow
@@ -132,7 +134,9 @@ def test_the_database_itself_refuses_a_second_running_round(store: Store) -> Non
 def test_promoting_ends_the_round_serves_the_checkpoint_and_asks_for_an_order(store: Store) -> None:
     running = store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1)
     assert running is not None
-    store.rounds.finish(running, path="m.pt", sha256="b" * 64, names=["cat"], metrics={}, message="fine")
+    store.rounds.finish(
+        running, path="m.pt", sha256="b" * 64, names=["cat"], metrics={}, message="fine", verdict="promoted"
+    )
     project = store.projects.get(KEY)
     assert project is not None
     assert project.checkpoint is not None
@@ -160,6 +164,38 @@ def test_activating_retires_the_one_before(store: Store) -> None:
     two = publish(store, ["1"])
     store.publications.activate(two)
     assert [p.state for p in store.publications.all(KEY)] == ["retired", "active"]
+
+
+def test_an_order_that_serves_once_more_keeps_the_times_it_served_before(store: Store) -> None:
+    one = publish(store, ["1"])
+    store.publications.activate(one)
+    two = publish(store, ["1"])
+    store.publications.activate(two)
+    store.publications.restore(store.publications.get(one.id), 1, {})
+    waiting = store.publications.get(one.id)
+    assert (waiting.activated, len(waiting.activations)) == (None, 1)
+    store.publications.activate(waiting)
+    again, other = store.publications.get(one.id), store.publications.get(two.id)
+    assert again.activations == [waiting.activations[0], again.activated]
+    assert waiting.activations[0] <= other.activations[0] <= again.activations[1]
+
+
+def test_orders_of_before_are_known_to_have_served_once(tmp_path: Path) -> None:
+    url = urls(tmp_path)[0]
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = make_engine(url, durable=False)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        columns = "id, project, number, round, version, state, total, sent, rows, in_flight, upto, seconds, created"
+        for number, activated in ((1, "1732180668.25"), (2, "NULL")):
+            values = f"{number}, 'fake:1', {number}, 0, 'v{number}', 'retired', 1, 1, 1, 0, 0, '{{}}', 1.0, {activated}"
+            connection.execute(sa.text(f"INSERT INTO publication ({columns}, activated) VALUES ({values})"))
+    engine.dispose()
+    opened = open_store(url, tmp_path)
+    assert [p.activations for p in opened.publications.all("fake:1")] == [[1732180668.25], []]
+    opened.close()
 
 
 def test_answered_and_removed_samples_leave_the_queue(store: Store) -> None:

@@ -489,6 +489,24 @@ def test_a_cancelled_round_ends_at_once_and_its_training_with_the_next_step(worl
     assert [r.state for r in world.tools.store.rounds.all(KEY)] == ["cancelled", "running"]
 
 
+def test_a_cancelled_training_ends_also_when_the_next_round_was_asked_for_within_the_same_step(world: World) -> None:
+    folder = start_round(world)
+    loop = ActiveLearningLoop(world.tools)
+    stop = loop._stop_cancelled
+
+    def too_early(row: ProjectRow) -> None:
+        stop(row)
+        if world.tools.store.rounds.running(KEY) is not None and not world.tools.store.rounds.newest(KEY, "cancelled"):
+            cancel(world.tools, row_of(world))
+            ask_training(world.tools, row_of(world))
+
+    loop._stop_cancelled = too_early  # type: ignore[method-assign]
+    loop.step(KEY)
+    loop.step(KEY)
+    assert [r.state for r in world.tools.store.rounds.all(KEY)] == ["cancelled", "running"]
+    assert world.trainer.poll(folder).state == "lost"
+
+
 def test_a_cancelled_training_ends_also_while_the_platform_is_down(world: World) -> None:
     folder = start_round(world)
     world.platform.down = True

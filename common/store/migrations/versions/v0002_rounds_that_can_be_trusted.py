@@ -16,6 +16,8 @@ def upgrade() -> None:
     op.add_column("round", sa.Column("verdict", sa.String(length=20), server_default="", nullable=False))
     op.add_column("round", sa.Column("gate", sa.JSON(), server_default="{}", nullable=False))
     op.add_column("round", sa.Column("split", sa.JSON(), server_default="{}", nullable=False))
+    op.add_column("publication", sa.Column("activations", sa.JSON(), server_default="[]", nullable=False))
+    _begin_activations()
     op.create_table(
         "measurement",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -50,3 +52,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
         sa.UniqueConstraint("project", "sample", "kind", "mark", name=op.f("uq_review_project_sample_kind_mark")),
     )
+
+
+def _begin_activations() -> None:
+    """An order of before served once: there was no way back to it."""
+    c = sa.table("publication", sa.column("id"), sa.column("activated"), sa.column("activations", sa.JSON()))
+    connection = op.get_bind()
+    for r in connection.execute(sa.select(c.c.id, c.c.activated).where(c.c.activated.is_not(None))).all():
+        connection.execute(sa.update(c).where(c.c.id == r.id).values(activations=[r.activated]))
