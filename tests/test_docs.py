@@ -139,6 +139,13 @@ def test_these_tests_would_find_what_is_wrong() -> None:
         table("# Else", "Settings")
 
 
+def test_the_table_of_rounds_is_what_was_played() -> None:
+    """`python -m bench.rounds --report` prints it."""
+    from bench.rounds import table as played
+
+    assert played().strip() in (ROOT / "docs" / "rounds.md").read_text()
+
+
 REPLAYS = sorted(p.parent for p in (ROOT / "docs" / "label-efficiency").glob("*/settings.json"))
 
 
