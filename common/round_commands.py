@@ -271,14 +271,23 @@ def kpi(key: str, as_json: bool) -> None:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """'name: value', a figure inside a figure on the same line."""
-    return [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in found.items()]
+    """'name: value', a figure inside a figure on the same line; 'name_s' is in seconds and says so."""
+    return [
+        f"{name.removesuffix('_s').replace('_', ' ')}: {_told(value)}{' s' if _seconds(name, value) else ''}"
+        for name, value in found.items()
+    ]
+
+
+def _seconds(name: str, value: Any) -> bool:
+    return name.endswith("_s") and isinstance(value, int | float)
 
 
 def _told(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(_lines(value)) or "none"
-    return f"{value:.3g}" if isinstance(value, float) else "none" if value is None else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "none" if value is None else str(value)
 
 
 ROUNDS = (rounds, curve, train, cancel, rollback, promote, export, review, kpi)

@@ -183,4 +183,4 @@ def test_figures_of_the_project_are_lines_for_people_and_json_for_scripts(world:
 
 def test_figures_within_figures_stand_on_one_line() -> None:
     told = round_commands._lines({"with_boxes": {"images": 3, "median_s": 4.25}, "difference": "not enough data"})
-    assert told == ["with boxes: images: 3, median s: 4.25", "difference: not enough data"]
+    assert told == ["with boxes: images: 3, median: 4.25 s", "difference: not enough data"]
