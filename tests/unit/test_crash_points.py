@@ -384,6 +384,7 @@ def test_a_round_that_was_cancelled_meanwhile_is_not_promoted(stock: Path, tmp_p
     running = store.rounds.start(KEY, revision=0, labels=1, reason="", folder="/f", token=1)
     assert running is not None
     store.rounds.end(running.id, "cancelled", "the project was disconnected")
-    assert not store.rounds.finish(running, path="/w", sha256="1" * 64, names=[], metrics={}, message="")
+    left = {"path": "/w", "sha256": "1" * 64, "names": [], "metrics": {}, "message": ""}
+    assert not store.rounds.finish(running, **left, verdict="kept")
     assert store.rounds.checkpoints(KEY) == []
     assert [r.state for r in store.rounds.all(KEY)] == ["cancelled"]
