@@ -135,20 +135,53 @@ def worker(parent: int | None) -> None:
     Worker(made.tools.store, made).run()
 
 
-@main.command()
-@click.argument("platform")
-@click.option("--project", required=True, help="The platform's project id.")
-@click.option("--dry-run", is_flag=True, help="Print every change, make none.")
-@click.option("--replace", is_flag=True, help="Take the place of another connected backend.")
-@as_json_option
-def connect(platform: str, project: str, dry_run: bool, replace: bool, as_json: bool) -> None:
+class _Platforms(click.Group):
+    """One command per installed platform, with the options that only it has."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        from common.compose import plugins
+
+        return sorted(plugins())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002
+        from common.compose import plugin
+
+        found = plugin(cmd_name)
+        shared: list[click.Parameter] = [
+            click.Option(["--project"], required=True, help="The platform's project id."),
+            click.Option(["--dry-run"], is_flag=True, help="Print every change, make none."),
+            click.Option(["--replace"], is_flag=True, help="Take the place of another connected backend."),
+            click.Option(["--json", "as_json"], is_flag=True, help="JSON, for scripts."),
+        ]
+        own = [
+            click.Option([f"--{o.name}"], help=o.help, metavar=o.metavar)
+            if o.kind == "text"
+            else click.Option([f"--{o.name}"], is_flag=True, help=o.help)
+            for o in found.options
+        ]
+        return click.Command(
+            cmd_name,
+            params=[*shared, *own],
+            callback=lambda **given: _connect(cmd_name, **given),
+            help=f"Connect a project of {cmd_name}; what was there before is kept for `disconnect`.\n\n"
+            f"Example: hardfirst connect {cmd_name} --project 12 --dry-run",
+        )
+
+
+@main.group(cls=_Platforms, no_args_is_help=False)
+def connect() -> None:
     """Connect a project; what was there before is kept for `disconnect`.
 
     Example: hardfirst connect label-studio --project 12 --dry-run
     """
+
+
+def _connect(platform: str, project: str, dry_run: bool, replace: bool, as_json: bool, **options: Any) -> None:
     from common.connection import connect_project
 
-    changes, warnings = connect_project(config.load(), platform, project, dry_run=dry_run, replace=replace)
+    changes, warnings = connect_project(
+        config.load(), platform, project, dry_run=dry_run, replace=replace, options=options
+    )
     if as_json:
         listed = [{"what": c.what, "before": c.before, "after": c.after} for c in changes]
         click.echo(json.dumps({"dry_run": dry_run, "changes": listed, "warnings": warnings}, indent=2))

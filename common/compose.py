@@ -39,7 +39,7 @@ def open_platform(settings: Settings, store: Store, row: ProjectRow) -> Platform
     def save(state: dict[str, Any]) -> None:
         store.projects.update(row.key, platform_state=state)
 
-    return plugin(row.platform).open(row.external, settings, dict(row.platform_state), save)
+    return plugin(row.platform).open(row.external, settings, dict(row.platform_state), save, store.memories.of(row.key))
 
 
 def tools(settings: Settings, store: Store | None = None) -> Tools:
@@ -54,6 +54,11 @@ def tools(settings: Settings, store: Store | None = None) -> Tools:
         trainer=YoloTrainer(LocalRunner(settings.folder)),
         open=lambda row: open_platform(settings, opened, row),
     )
+
+
+def first_classes(settings: Settings) -> tuple[str, ...]:
+    """Class names of the weights that a project begins with; none where there are no weights. Raises ModelError."""
+    return YoloModels(settings).base("").names
 
 
 def media(settings: Settings) -> MediaLibrary:

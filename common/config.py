@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     """Where Label Studio answers, for us."""
     label_studio_api_key: Annotated[SecretStr | None, _official("LABEL_STUDIO_API_KEY")] = None
     """Personal access token or legacy token."""
+    cvat_url: Annotated[str | None, _official("CVAT_URL")] = None
+    """Where CVAT answers, for us."""
+    cvat_access_token: Annotated[SecretStr | None, _official("CVAT_ACCESS_TOKEN")] = None
+    """Access token of CVAT that is not read-only."""
+    cvat_username: Annotated[str | None, _official("CVAT_USERNAME")] = None
+    """User name at CVAT, instead of an access token."""
+    cvat_password: Annotated[SecretStr | None, _official("CVAT_PASSWORD")] = None
+    """Password at CVAT, instead of an access token."""
     basic_auth_user: Annotated[str | None, _official("BASIC_AUTH_USER")] = None
     """User name that platforms and people must give us."""
     basic_auth_pass: Annotated[SecretStr | None, _official("BASIC_AUTH_PASS")] = None
@@ -129,6 +137,11 @@ class Settings(BaseSettings):
     """Images per call after that: Label Studio recounts the whole project at every call."""
     keep_publications: int = Field(default=2, ge=1)
     """Publications whose rows stay on the platform."""
+
+    wip: int = Field(default=2, ge=1, le=100)
+    """Open jobs that each annotator of CVAT keeps."""
+    done_stage: Literal["annotation", "validation", "acceptance"] = "annotation"
+    """Stage of CVAT from which on a completed job counts as labelled."""
 
     allow_hosts: Names = ()
     """Hosts images may be fetched from besides the platform itself."""

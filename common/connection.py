@@ -6,8 +6,9 @@ import errno
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as replace_
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from common.loop import project_settings
 from common.loop.publishing import highest_number
 from common.loop.tools import Tools
 from common.media import Source, hosts_to_allow
-from common.ports import Change, Platform
+from common.ports import Change, Platform, PlatformPlugin
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
 
@@ -86,8 +87,7 @@ def check_serving(settings: Settings) -> None:
     _check_address(settings)
     with opened(settings) as store:
         settings.secrets()
-        used = {p.platform for p in store.projects.all() if p.state != "archived"}
-    _check_platforms(settings, used)
+        _check_platforms(settings, store)
 
 
 def _check_address(settings: Settings) -> None:
@@ -110,12 +110,13 @@ def _check_address(settings: Settings) -> None:
         ) from error
 
 
-def _check_platforms(settings: Settings, used: set[str]) -> None:
+def _check_platforms(settings: Settings, store: Store) -> None:
     """The platforms of connected projects must have their settings, and at least one must in any case."""
+    used = {p.platform for p in store.projects.all() if p.state != "archived"}
     missing: dict[str, SettingError] = {}
     for name, found in plugins().items():
         try:
-            found.open("1", settings, {}, lambda _state: None)
+            found.open("1", settings, {}, lambda _state: None, store.memories.of(f"{name}:1"))
         except SettingError as error:
             missing[name] = error
     for name, problem in missing.items():
@@ -124,27 +125,59 @@ def _check_platforms(settings: Settings, used: set[str]) -> None:
 
 
 def connect_project(
-    settings: Settings, platform: str, project: str, *, dry_run: bool, replace: bool
+    settings: Settings,
+    platform: str,
+    project: str,
+    *,
+    dry_run: bool,
+    replace: bool,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[list[Change], list[str]]:
-    """Connect a project; returns (changes, warnings for people). With ``dry_run`` nothing changes, here neither."""
+    """Connect a project; returns (changes, warnings for people). With ``dry_run`` nothing changes, here neither.
+
+    Args:
+        settings: Of the service.
+        platform: Its name.
+        project: Its id there.
+        dry_run: Only say what would change.
+        replace: Take the place of another connected backend.
+        options: Of this platform (see ``ConnectOption``), by name with underscores; a text that is not given stays as
+            it was at the last ``connect``, a flag True or False.
+    """
     found = plugin(platform)
     with opened(settings) as store:
         key = f"{platform}:{project}"
         known = store.projects.get(key)
+        state = dict(known.platform_state) if known else {}
+        if found.options:
+            state["options"] = _options(settings, found, state.get("options", {}), options or {})
         if dry_run:
-            state = dict(known.platform_state) if known else {}
-            port = found.open(project, settings, state, lambda _state: None)
+            port = found.open(project, settings, state, lambda _state: None, store.memories.of(key))
             port.spec()
-            return port.connect(dry_run=True, replace=replace), _hosts(settings, port)
+            return port.connect(dry_run=True, replace=replace), _warnings(settings, port)
         if known is None or known.state == "archived":
             store.projects.ask(platform, project)
             # Held back from the worker while we are at it: it would connect the same project at the same time.
             store.projects.update(key, retry_at=time.time() + HELD_S)
         try:
-            return _connect(settings, store, _known(store, key), replace=replace)
+            row = replace_(_known(store, key), platform_state=state)
+            return _connect(settings, store, row, replace=replace)
         except HardfirstError:
             _as_before(store, key, known)
             raise
+
+
+def _options(
+    settings: Settings, found: PlatformPlugin, before: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for option in found.options:
+        name = option.name.replace("-", "_")
+        if option.kind == "classes":
+            values |= {name: list(compose.first_classes(settings))} if given.get(name) else {}
+        elif (value := given.get(name, before.get(name))) is not None:
+            values[name] = value
+    return values
 
 
 def _connect(settings: Settings, store: Store, row: ProjectRow, *, replace: bool) -> tuple[list[Change], list[str]]:
@@ -156,7 +189,7 @@ def _connect(settings: Settings, store: Store, row: ProjectRow, *, replace: bool
     store.projects.update(row.key, state="active", reason="", spec=spec, platform_state=port.state, **fresh)
     for change in changes:
         store.journal.write(row.key, str(change))
-    return changes, _hosts(settings, port)
+    return changes, _warnings(settings, port)
 
 
 def _as_before(store: Store, key: str, known: ProjectRow | None) -> None:
@@ -168,6 +201,10 @@ def _as_before(store: Store, key: str, known: ProjectRow | None) -> None:
         store.forget(key)
     else:  # what is to be undone on the platform is kept
         store.projects.update(key, state="archived", reason="connecting failed", retry_at=None)
+
+
+def _warnings(settings: Settings, port: Platform) -> list[str]:
+    return [*port.advice(), *_hosts(settings, port)]
 
 
 def _hosts(settings: Settings, port: Platform) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from common.average_precision import Matches
 from common.domain import Annotation, Label, Prediction, ProjectSpec, QueueItem, RemoteSample
@@ -40,12 +40,37 @@ class Drift:
     fix: str = ""
 
 
+class Memory(Protocol):
+    """What a platform port must remember by the row, of one project: JSON-able values by (kind, key).
+
+    For many rows; the few words of a connection go into ``Platform.state``. Every call is on the disk when it returns.
+    """
+
+    def get(self, kind: str, keys: Iterable[str]) -> dict[str, Any]:
+        """Key -> value of those that are there."""
+
+    def all(self, kind: str) -> dict[str, Any]:
+        """Key -> value of every row of a kind, by key."""
+
+    def counts(self, prefix: str = "") -> dict[str, int]:
+        """Kind -> number of rows, for every kind that begins with ``prefix`` and has rows."""
+
+    def put(self, kind: str, rows: Mapping[str, Any]) -> None:
+        """Write rows, replacing those of the same key; in short transactions: a crash may leave the first of them."""
+
+    def add(self, kind: str, key: str, value: Any) -> bool:
+        """Write one row where there is none; False where there is one, which stays: of two callers one wins."""
+
+    def drop(self, kind: str, keys: Iterable[str] | None = None, limit: int | None = None) -> int:
+        """Delete rows of a kind (None = all of them, at most ``limit``); returns how many went."""
+
+
 class Platform(Protocol):
     """One project on one annotation platform.
 
     Every method may raise the ``PlatformError`` family and nothing else. No method changes a human annotation.
     Implementations are used by one thread at a time and hold no state that must survive: what must, goes through
-    ``state``, a JSON-able dict that the caller keeps and hands back at the next ``open``.
+    ``state``, a JSON-able dict that the caller keeps and hands back at the next ``open``, or into a ``Memory``.
     """
 
     state: dict[str, Any]
@@ -62,6 +87,9 @@ class Platform(Protocol):
         Raises:
             NotListedError: ``listed``, and nobody has.
         """
+
+    def advice(self) -> list[str]:
+        """What the person who connects should know, one sentence each with what to do; [] = all is well."""
 
     def disconnect(self) -> list[Change]:
         """Undo ``connect`` from ``state``: what was there before is put back, what we made is removed."""
@@ -90,6 +118,19 @@ class Platform(Protocol):
     def retire(self, version: str, limit: int) -> int:
         """Delete up to ``limit`` rows of an old version; returns how many went. 0 = nothing left."""
 
+    def tend(self, *, news: bool) -> bool:
+        """Do the next short piece of work (a few seconds) that keeps the platform as the active version wants it.
+
+        Called at every step of the loop, also when nothing happened: without ``news`` and without work left over from
+        before it must cost next to nothing. For platforms that do not serve by ``QueueItem.order`` themselves.
+
+        Args:
+            news: Something may have changed: an event came in, a comparison was made, or an order was published.
+
+        Returns:
+            Whether something was done, so that more may be waiting.
+        """
+
     def drift(self, version: str | None) -> list[Drift]:
         """Compare the platform's settings with what ``connect`` and ``activate(version)`` left, healing what is safe.
 
@@ -107,6 +148,13 @@ class Platform(Protocol):
 
     def media_url(self, sample: str, uri: str) -> str:
         """The absolute URL of an image: a platform path resolved, a cloud URI through the platform's proxy."""
+
+    def media_bulk(self, urls: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """(URL, bytes) of images that come cheaper together than one by one; URLs as ``media_url`` gives them.
+
+        May yield neighbours that were not asked for, because they came along. What it does not yield is fetched by
+        its URL. Platforms where nothing comes cheaper together yield nothing.
+        """
 
 
 VIEWS = ("flip", "half", "heads")
@@ -282,13 +330,37 @@ class Trainer(Protocol):
         """Stop every training this process started."""
 
 
+@dataclass(frozen=True)
+class ConnectOption:
+    """One option of ``hardfirst connect PLATFORM`` that only this platform has; its value is in ``state["options"]``.
+
+    Attributes:
+        name: As on the command line, without dashes; dashes become underscores in ``state["options"]``.
+        help: One line for people.
+        kind: 'text'; or 'classes', a flag whose value is the list of class names the first model knows, and which holds
+            for this one ``connect`` only.
+        metavar: Of a text.
+    """
+
+    name: str
+    help: str
+    kind: Literal["text", "classes"] = "text"
+    metavar: str = "TEXT"
+
+
 class PlatformPlugin(Protocol):
     """What an entry point of the group ``hardfirst.platforms`` names."""
 
     name: str
+    options: tuple[ConnectOption, ...]
 
     def open(
-        self, project: str, settings: Any, state: dict[str, Any], save: Callable[[dict[str, Any]], None]
+        self,
+        project: str,
+        settings: Any,
+        state: dict[str, Any],
+        save: Callable[[dict[str, Any]], None],
+        memory: Memory,
     ) -> Platform:
         """The platform port of one project; raises SettingError when address or token are missing.
 

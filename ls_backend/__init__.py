@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from common.config import Settings
-    from common.ports import Platform
+    from common.ports import ConnectOption, Memory, Platform
 
 
 class LabelStudio:
     """What the entry point ``label-studio`` names; loads the SDK and Flask only when they are needed."""
 
     name = "label-studio"
+    options: tuple[ConnectOption, ...] = ()
 
     def open(
         self,
@@ -23,6 +24,7 @@ class LabelStudio:
         settings: Settings,
         state: dict[str, Any],
         save: Callable[[dict[str, Any]], None] | None = None,
+        memory: Memory | None = None,  # noqa: ARG002
     ) -> Platform:
         """The platform port of one project.
 
@@ -31,6 +33,7 @@ class LabelStudio:
             settings: Address and token are in LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.
             state: What an earlier port of this project left; kept up to date in place.
             save: Called with ``state`` before each write that must be undoable.
+            memory: Not needed here.
 
         Raises:
             SettingError: Address or token are missing.

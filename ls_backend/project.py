@@ -64,6 +64,10 @@ class LabelStudioPlatform:
         self.spec()
         return self._connection.connect(dry_run=dry_run, replace=replace, listed=listed)
 
+    def advice(self) -> list[str]:
+        """Nothing: what is wrong is refused."""
+        return []
+
     def disconnect(self) -> list[Change]:
         """Put back what was there before; predictions stay, ``retire`` removes them slowly."""
         return self._connection.disconnect()
@@ -206,6 +210,10 @@ class LabelStudioPlatform:
                 gone += self._api.delete("predictions", row["id"], right="predictions.any")
         return gone
 
+    def tend(self, *, news: bool) -> bool:  # noqa: ARG002
+        """Nothing: Label Studio serves by score itself."""
+        return False
+
     # --- addresses ---------------------------------------------------------------------------------------
 
     def link(self, sample: str) -> str:
@@ -220,6 +228,10 @@ class LabelStudioPlatform:
     def media_headers(self) -> Mapping[str, str]:
         """``Token ...`` or a ``Bearer ...`` that lives for another 90 seconds at least."""
         return self._api.media_headers()
+
+    def media_bulk(self, urls: Sequence[str]) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002
+        """Nothing: every image has its own address."""
+        return iter(())
 
     def media_url(self, sample: str, uri: str) -> str:
         """A path is on Label Studio, under its own path if it has one; a cloud URI goes through its proxy."""

@@ -55,6 +55,7 @@ class FakePlatform:
     down: bool = False
     gone: bool = False
     calls: list[str] = field(default_factory=list)
+    news: list[bool] = field(default_factory=list)
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -90,6 +91,9 @@ class FakePlatform:
         if not dry_run:
             self.state["connected"] = True
         return [Change("sampling", "sequential", "by priority")]
+
+    def advice(self) -> list[str]:
+        return []
 
     def disconnect(self) -> list[Change]:
         self._call("disconnect")
@@ -137,6 +141,10 @@ class FakePlatform:
             self.rows.pop(version, None)
         return len(going)
 
+    def tend(self, *, news: bool) -> bool:
+        self.news.append(news)
+        return False
+
     def drift(self, version: str | None) -> list[Drift]:
         self._call("drift")
         return list(self.drifts)
@@ -152,6 +160,9 @@ class FakePlatform:
 
     def media_url(self, sample: str, uri: str) -> str:
         return uri
+
+    def media_bulk(self, urls: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        return iter(())
 
 
 class FakeMedia:

@@ -104,6 +104,7 @@ class ActiveLearningLoop:
         moved |= way_back_step(self.tools, self._fresh(row), platform)
         row = self._fresh(row)
         moved |= self._publish(row, platform)
+        moved |= platform.tend(news=moved)
         moved |= bool(fetch_some(self.tools, row, platform)) or self._order(row)
         return moved or self._retire_if_quiet(row, platform)
 

@@ -38,7 +38,7 @@ def fetch_some(tools: Tools, row: ProjectRow, platform: Platform) -> int:
 
 
 def _fetch(tools: Tools, row: ProjectRow, platform: Platform, due: list[SampleRow]) -> None:
-    source = Source(platform.media_origin(), platform.media_headers())
+    source = Source(platform.media_origin(), platform.media_headers(), platform.media_bulk)
     got = tools.media.get_many([platform.media_url(s.external, s.uri) for s in due], source)
     rows: list[dict[str, Any]] = []
     for sample, stored in zip(due, got, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
@@ -42,10 +42,12 @@ class Source:
         origin: The platform's scheme://host[:port][/sub-path]. May be on localhost or a private network: a person
             configured it.
         headers: Authorisation, sent to ``origin`` only. Secret: never logged.
+        bulk: Images that come cheaper together, see ``Platform.media_bulk``.
     """
 
     origin: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bulk: Callable[[Sequence[str]], Iterable[tuple[str, bytes]]] = field(default=lambda _urls: (), repr=False)
 
     def __post_init__(self) -> None:
         try:

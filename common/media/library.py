@@ -117,7 +117,7 @@ class MediaLibrary:
             StoreError: The disk is full or the index cannot be used: no fault of the image.
         """
         target = self._guard.start(url, source)
-        key = hashlib.sha256(str(target.url).encode()).hexdigest()
+        key = _key(target)
         with self._flights.alone(key):
             known = self._index.find(key)
             path = self.path(known.sha256) if known else None
@@ -135,6 +135,7 @@ class MediaLibrary:
         Raises:
             StoreError: As ``get``.
         """
+        self._fetch_together(urls, source)
         outage = Outage(limit=3 * workers)
 
         def one(url: str) -> Stored | MediaError:
@@ -149,6 +150,21 @@ class MediaLibrary:
 
         with ThreadPoolExecutor(max(1, min(workers, len(urls))), thread_name_prefix="media") as pool:
             return list(pool.map(one, urls))
+
+    def _fetch_together(self, urls: Sequence[str], source: Source) -> None:
+        """Have what comes cheaper together; an image that is none is left to its own turn, which says so."""
+        missing = [url for url in urls if not self._known(url, source)]
+        for url, data in source.bulk(missing) if missing else ():
+            with suppress(MediaError):
+                target = self._guard.start(url, source)
+                self._added(_key(target), target, Answer(data))
+
+    def _known(self, url: str, source: Source) -> bool:
+        try:
+            entry = self._index.find(_key(self._guard.start(url, source)))
+        except MediaError:
+            return True  # refused: its own turn says why
+        return entry is not None and self.path(entry.sha256) is not None
 
     def import_file(self, path: Path) -> Stored:
         """A copy in the library of a file on this machine that the person at the command line named.
@@ -274,3 +290,7 @@ class MediaLibrary:
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _LEFTOVER_S:
                     path.unlink()
+
+
+def _key(target: Target) -> str:
+    return hashlib.sha256(str(target.url).encode()).hexdigest()

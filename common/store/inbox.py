@@ -33,10 +33,17 @@ class Inbox:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def add(self, new: Event) -> None:
-        """Commit one row; returns only when it is on the disk."""
+    def add(self, new: Event, delay_s: float = 0.0) -> None:
+        """Commit one row; returns only when it is on the disk.
+
+        Args:
+            new: What to look at.
+            delay_s: Seconds until it is pending; a hint like it that waits already is enough, so that a burst is one.
+        """
+        if delay_s and self._waits(new):
+            return
         row = {
-            "at": time.time(),
+            "at": time.time() + delay_s,
             "platform": new.platform,
             "project": new.project,
             "kind": new.kind,
@@ -47,17 +54,24 @@ class Inbox:
         with transaction(self._engine, write=True) as connection:
             connection.execute(sa.insert(event), row)
 
+    def _waits(self, new: Event) -> bool:
+        mine = (event.c.platform == new.platform) & (event.c.project == new.project) & (event.c.kind == new.kind)
+        query = sa.select(event).where(event.c.done.is_(None), event.c.at > time.time(), mine)
+        with transaction(self._engine, write=False) as connection:
+            return any(_event(r) == new for r in connection.execute(query).mappings())
+
     def pending(self, platform: str, project: str, limit: int = 1000) -> list[Hint]:
-        """The oldest hints of one project that nobody has acted on."""
-        mine = (event.c.platform == platform) & (event.c.project == project)
+        """The oldest hints of one project that are due and that nobody has acted on."""
+        mine = (event.c.platform == platform) & (event.c.project == project) & (event.c.at <= time.time())
         query = sa.select(event).where(event.c.done.is_(None), mine).order_by(event.c.id).limit(limit)
         with transaction(self._engine, write=False) as connection:
             rows = connection.execute(query).mappings().all()
         return [Hint(r["id"], _event(r), r["at"]) for r in rows]
 
     def projects(self) -> set[tuple[str, str]]:
-        """(platform, project) of every hint that nobody has acted on."""
-        query = sa.select(event.c.platform, event.c.project).where(event.c.done.is_(None)).distinct()
+        """(platform, project) of every hint that is due and that nobody has acted on."""
+        due = event.c.done.is_(None) & (event.c.at <= time.time())
+        query = sa.select(event.c.platform, event.c.project).where(due).distinct()
         with transaction(self._engine, write=False) as connection:
             return {(p, q) for p, q in connection.execute(query)}
 

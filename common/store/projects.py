@@ -148,6 +148,6 @@ class Projects:
             mine = sa.select(s.publication.c.id).where(s.publication.c.project == key)
             connection.execute(sa.delete(s.queue).where(s.queue.c.publication.in_(mine)))
             rounds = (s.checkpoint, s.round_, s.measurement, s.review)
-            for table in (s.sample, s.annotation, *rounds, s.publication, s.journal):
+            for table in (s.sample, s.annotation, *rounds, s.publication, s.memory, s.journal):
                 connection.execute(sa.delete(table).where(table.c.project == key))
             connection.execute(sa.delete(project).where(project.c.key == key))

@@ -214,6 +214,15 @@ descriptor = sa.Table(
     sa.Column("body", Blob, nullable=False),
 )
 
+memory = sa.Table(
+    "memory",
+    metadata,
+    sa.Column("project", sa.String(200), primary_key=True),
+    sa.Column("kind", sa.String(250), primary_key=True),
+    sa.Column("key", sa.String(150), primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+)
+
 journal = sa.Table(
     "journal",
     metadata,

@@ -12,6 +12,7 @@ from common.store.inbox import Inbox
 from common.store.journal import Journal
 from common.store.labels import Labels
 from common.store.measurements import Measurements
+from common.store.memories import Memories
 from common.store.predictions import Predictions
 from common.store.projects import Projects
 from common.store.publications import Publications
@@ -31,6 +32,7 @@ class Store:
         self.journal = Journal(engine)
         self.labels = Labels(engine)
         self.measurements = Measurements(engine)
+        self.memories = Memories(engine)
         self.predictions = Predictions(engine)
         self.projects = Projects(engine)
         self.publications = Publications(engine)

@@ -62,9 +62,9 @@ class Backend:
         """The store of the service."""
         return self.tools.store
 
-    def record(self, event: Event) -> None:
-        """Take a hint; returns when it is on the disk. Raises StoreError."""
-        self.store.inbox.add(event)
+    def record(self, event: Event, delay_s: float = 0.0) -> None:
+        """Take a hint to look at in ``delay_s`` seconds; returns when it is on the disk. Raises StoreError."""
+        self.store.inbox.add(event, delay_s)
 
     def version(self, platform: str, project: str) -> str:
         """The version annotators are served by, '' when there is none yet."""

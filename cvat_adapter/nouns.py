@@ -1,0 +1,122 @@
+"""The nouns of CVAT, frozen: tasks, jobs, shapes, as far as hardfirst looks at them. Frames are task-absolute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+NEW, IN_PROGRESS, COMPLETED, REJECTED = "new", "in progress", "completed", "rejected"
+"""States of a job."""
+STAGES = ("annotation", "validation", "acceptance")
+"""Stages of a job, first to last."""
+AUTO, SEMI_AUTO = "auto", "semi-auto"
+"""Sources of a shape: nobody touched it; a person changed one of 'auto'. Everything else is a person's own."""
+
+
+def sample_id(task: int, frame: int) -> str:
+    """The platform sample id of one frame: 'TASK:FRAME'."""
+    return f"{task}:{frame}"
+
+
+def place_of(sample: str) -> tuple[int, int]:
+    """(task, frame) of a sample id."""
+    task, _, frame = sample.partition(":")
+    return int(task), int(frame)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the project.
+
+    Attributes:
+        id: CVAT's.
+        name: For people.
+        project: CVAT's id of its project.
+        size: Frames; 0 while it has no data.
+        overlap: Frames that neighbouring jobs share.
+        chunk_size: Frames of one chunk, 0 while it has no data.
+        original_chunks: 'imageset' where chunks of quality "original" are archives of images, else 'video'.
+        updated: When anything of it changed last.
+    """
+
+    id: int
+    name: str
+    project: int
+    size: int
+    overlap: int
+    chunk_size: int
+    original_chunks: str
+    updated: datetime
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a task; width and height in pixels."""
+
+    number: int
+    name: str
+    width: int
+    height: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One annotation job.
+
+    Attributes:
+        id: CVAT's.
+        task: Id of its task.
+        start: First frame.
+        stop: Last frame, included.
+        state: ``NEW``, ``IN_PROGRESS``, ``COMPLETED`` or ``REJECTED``.
+        stage: One of ``STAGES``.
+        assignee: Id of the user it is assigned to, None = nobody.
+        updated: When the job or an annotation in it changed last.
+        assigned: When the assignee changed last, None = never.
+        assignee_name: User name, '' = nobody.
+    """
+
+    id: int
+    task: int
+    start: int
+    stop: int
+    state: str
+    stage: str
+    assignee: int | None
+    updated: datetime
+    assigned: datetime | None = None
+    assignee_name: str = ""
+
+    @property
+    def frames(self) -> range:
+        """Its frames."""
+        return range(self.start, self.stop + 1)
+
+    @property
+    def writable(self) -> bool:
+        """Whether we may write shapes: nobody can have it open with unsaved edits."""
+        return self.state == NEW and self.assignee is None
+
+    def done(self, stage: str) -> bool:
+        """Whether it counts as labelled from ``stage`` on."""
+        return self.state == COMPLETED and STAGES.index(self.stage) >= STAGES.index(stage)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of the project that boxes can have, by name; ``others`` are the names of those that hold none."""
+
+    ids: dict[str, int]
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Label id -> name."""
+        return {i: n for n, i in self.ids.items()}
+
+
+def moment(text: Any) -> datetime | None:
+    """CVAT's time; None where it gives none."""
+    return datetime.fromisoformat(str(text).replace("Z", "+00:00")) if text else None
