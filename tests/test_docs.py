@@ -7,6 +7,7 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -84,7 +85,10 @@ def _wrong(words: list[str]) -> str:
     options = {o for p in main.params for o in p.opts} | {"--help", "-h"}
     if words[0] not in main.commands:
         return "" if words[0] in options else f"hardfirst {words[0]}"
-    known = {o for p in main.commands[words[0]].params for o in p.opts} | {"--help", "-h"}
+    command = main.commands[words[0]]
+    if isinstance(command, click.Group) and words[1:]:
+        command = command.get_command(click.Context(command), words[1]) or command
+    known = {o for p in command.params for o in p.opts} | {"--help", "-h"}
     unknown = [w for w in words[1:] if w.startswith("--") and w.partition("=")[0] not in known]
     return f"hardfirst {' '.join(words)}: {unknown[0]}" if unknown else ""
 

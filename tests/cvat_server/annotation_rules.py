@@ -1,13 +1,13 @@
-"""What CVAT 2.73 does with annotations: checks, ids and the surprising rules, as functions on one job. No HTTP."""
+"""What CVAT 2.73 does with annotations: checks, ids and the surprising rules, as functions on one job."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-from cvat_server.world import Job, Json
+from tests.cvat_server.replies import invalid, server_error
+from tests.cvat_server.world import Job, Json
 
 KINDS = ("tags", "shapes", "tracks")
 SOURCES = ("auto", "semi-auto", "manual", "file", "consensus")
@@ -24,18 +24,6 @@ POINTS: dict[str, Callable[[int], bool]] = {
 NEEDED = {"tags": ("frame", "label_id"), "shapes": ("type", "frame", "label_id"), "tracks": ("frame", "label_id")}
 
 
-class RefusedError(Exception):
-    """CVAT answers 400 with this body."""
-
-    def __init__(self, body: Any) -> None:
-        super().__init__(str(body))
-        self.body = body
-
-
-class ServerError(Exception):
-    """CVAT answers 500 with a page of HTML."""
-
-
 @dataclass(frozen=True)
 class Rules:
     """What a write may name: per label id (sublabels too) the values its attributes have until somebody sets them."""
@@ -44,24 +32,29 @@ class Rules:
     next_id: Callable[[str], int]
 
     def check(self, kind: str, item: Json) -> None:
-        """A label or attribute that is not of this project: RefusedError."""
+        """A label or attribute that is not of this project: RefusalError."""
         label = item["label_id"]
         if label not in self.defaults:
-            raise RefusedError([f"label_id `{label}` is invalid"])
+            raise invalid([f"label_id `{label}` is invalid"])
         for value in item.get("attributes", []):
             if value["spec_id"] not in self.defaults[label]:
-                raise RefusedError([f"spec_id `{value['spec_id']}` is invalid"])
+                raise invalid([f"spec_id `{value['spec_id']}` is invalid"])
         for element in item.get("elements", []):
             self.check(kind, element)
 
+    def check_all(self, data: Json) -> None:
+        for kind in KINDS:
+            for item in data[kind]:
+                self.check(kind, item)
+
 
 def read(body: Json) -> Json:
-    """The three lists of a request body; RefusedError names each wrong item by its place in its list."""
+    """The three lists of a request body; RefusalError names each wrong item by its place in its list."""
     data = {kind: list(body.get(kind) or []) for kind in KINDS}
     for kind in KINDS:
         errors = [_errors(kind, item) for item in data[kind]]
         if any(errors):
-            raise RefusedError({kind: errors})
+            raise invalid({kind: errors})
     return data
 
 
@@ -103,10 +96,8 @@ def create(job: Job, data: Json, rules: Rules) -> Json:
     An id in the request is kept; one that the job has already breaks the server as it breaks CVAT's database.
     """
     for kind in KINDS:
-        for item in data[kind]:
-            rules.check(kind, item)
         if {item["id"] for item in data[kind] if item.get("id")} & {item["id"] for item in getattr(job, kind)}:
-            raise ServerError
+            raise server_error()
     answers = {kind: [_WRITTEN[kind](item) for item in data[kind]] for kind in KINDS}
     for kind in KINDS:
         for item in _parents_first(answers[kind]):
@@ -117,10 +108,13 @@ def create(job: Job, data: Json, rules: Rules) -> Json:
 
 def update(job: Job, data: Json, rules: Rules) -> Json:
     """Deletes by id, then adds with the same id: an object that was gone is back."""
-    for kind in KINDS:
-        for item in data[kind]:
-            rules.check(kind, item)
     delete(job, data)
+    return create(job, data, rules)
+
+
+def replace(job: Job, data: Json, rules: Rules) -> Json:
+    """Wipes everything of the job, whoever made it, then adds; frames of other jobs come along."""
+    clear(job)
     return create(job, data, rules)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from cvat_server.world import Delivery, Json, Webhook, World
+from tests.cvat_server.world import Delivery, Json, Webhook, World
 
 HOUR = 3600.0
 RETRIES = (5.0, 300.0, 1800.0, 3 * HOUR, 24 * HOUR, 24 * HOUR, 24 * HOUR, 24 * HOUR)
@@ -63,13 +63,14 @@ def as_stored(value: Any) -> Any:
 class Courier:
     """The webhook worker: one thread, started by the first call, ended by `close`.
 
+    CVAT's waits before a retry are multiplied by `world.webhooks_time_scale`: 1e-5 makes 5 minutes 3 ms.
+
     Attributes:
-        time_scale: what CVAT's waits before a retry are multiplied by; 1e-5 makes 5 minutes 3 ms.
         read_timeout: seconds a receiver may take; 10 in CVAT. A slow receiver keeps everybody waiting.
     """
 
     def __init__(self, world: World, *, time_scale: float = 1e-5, read_timeout: float = 10.0) -> None:
-        self.time_scale = time_scale
+        world.webhooks_time_scale = time_scale  # type: ignore[attr-defined]
         self.read_timeout = read_timeout
         self._world = world
         self._turn = threading.Condition()
@@ -100,6 +101,12 @@ class Courier:
             held, self._held = self._held, []
             for parcel in order(held) if order else held[::-1]:
                 self._put(parcel, 0)
+
+    def take(self) -> list[Parcel]:
+        """The held calls, oldest first, for the test to look at; they will not be made."""
+        with self._turn:
+            held, self._held = self._held, []
+            return held
 
     def pause(self) -> None:
         """No call starts until `resume`; what comes is queued."""
@@ -198,7 +205,7 @@ class Courier:
     def _again(self, parcel: Parcel) -> None:
         if parcel.attempt <= len(RETRIES):
             with self._turn:
-                wait = RETRIES[parcel.attempt - 1] * self.time_scale
+                wait = RETRIES[parcel.attempt - 1] * self._world.webhooks_time_scale  # type: ignore[attr-defined]
                 self._put(replace(parcel, attempt=parcel.attempt + 1), wait)
 
     def _next(self) -> Parcel | None:
@@ -230,5 +237,5 @@ class Courier:
         with self._turn:
             if self._client is None:
                 limits = httpx.Limits(max_keepalive_connections=0)
-                self._client = httpx.Client(verify=False, trust_env=False, follow_redirects=True, limits=limits)  # noqa: S501
+                self._client = httpx.Client(verify=False, trust_env=False, follow_redirects=True, limits=limits)
             return self._client
