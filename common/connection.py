@@ -20,7 +20,7 @@ from common.loop import project_settings
 from common.loop.publishing import highest_number
 from common.loop.tools import Tools
 from common.media import Source, hosts_to_allow
-from common.ports import Change, Platform, PlatformPlugin
+from common.ports import Change, ConnectOption, Platform, PlatformPlugin
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
 
@@ -153,7 +153,6 @@ def connect_project(
             state["options"] = _options(settings, found, state.get("options", {}), options or {})
         if dry_run:
             port = found.open(project, settings, state, lambda _state: None, store.memories.of(key))
-            port.spec()
             return port.connect(dry_run=True, replace=replace), _warnings(settings, port)
         if known is None or known.state == "archived":
             store.projects.ask(platform, project)
@@ -170,23 +169,48 @@ def connect_project(
 def _options(
     settings: Settings, found: PlatformPlugin, before: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """What ``state["options"]`` is for this ``connect``."""
     values: dict[str, Any] = {}
     for option in found.options:
-        name = option.name.replace("-", "_")
+        name = _key_of(option)
         if option.kind == "classes":
-            values |= {name: list(compose.first_classes(settings))} if given.get(name) else {}
-        elif (value := given.get(name, before.get(name))) is not None:
-            values[name] = value
+            values |= {name: _classes(settings, option)} if given.get(name) else {}
+            continue
+        value = before.get(name) if given.get(name) is None else given[name]
+        values |= {} if value is None else {name: value}
     return values
+
+
+def _key_of(option: ConnectOption) -> str:
+    return option.name.replace("-", "_")
+
+
+def _classes(settings: Settings, option: ConnectOption) -> list[str]:
+    names = list(compose.first_classes(settings))
+    if not names:
+        raise SettingError(
+            f"--{option.name} takes the class names of the first model, and HARDFIRST_MODEL is {settings.model!r}, "
+            "which tells none: name weights that can be had"
+        )
+    return names
+
+
+def _lasting(found: PlatformPlugin, state: dict[str, Any]) -> dict[str, Any]:
+    """``state`` without the options that held for one ``connect`` only."""
+    once = {_key_of(o) for o in found.options if o.kind == "classes"}
+    if not once or "options" not in state:
+        return state
+    return {**state, "options": {n: v for n, v in state["options"].items() if n not in once}}
 
 
 def _connect(settings: Settings, store: Store, row: ProjectRow, *, replace: bool) -> tuple[list[Change], list[str]]:
     port = open_platform(settings, store, row)
-    spec = port.spec()
     changes = port.connect(dry_run=False, replace=replace)
+    spec = port.spec()
     numbered = highest_number(port.published())
     fresh = {"reconciled": None, "retry_at": None, "order_asked": time.time(), "numbered": numbered}
-    store.projects.update(row.key, state="active", reason="", spec=spec, platform_state=port.state, **fresh)
+    state = _lasting(plugin(row.platform), port.state)
+    store.projects.update(row.key, state="active", reason="", spec=spec, platform_state=state, **fresh)
     for change in changes:
         store.journal.write(row.key, str(change))
     return changes, _warnings(settings, port)

@@ -8,8 +8,9 @@ import os
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ _TRUSTED_S = 24 * 3600
 """Seconds after which the server is asked whether an image has changed."""
 _LEFTOVER_S = 3600
 """Age from which a temporary file belongs to a process that died."""
+_IN_HAND = 16
+"""Images that came together and wait to be checked; so many are in memory besides those still being unpacked."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,13 @@ class MediaLibrary:
     def get_many(self, urls: Sequence[str], source: Source, workers: int = 8) -> list[Stored | MediaError]:
         """``get`` for each URL, in order, in ``workers`` threads; an image that cannot be had is its error.
 
-        When nothing has answered for three times as many images in a row as there are workers, the rest is not tried.
+        What ``source.bulk`` yields is not fetched again, neighbours that came along are kept. When nothing has answered
+        for three times as many images in a row as there are workers, the rest is not tried.
 
         Raises:
             StoreError: As ``get``.
+            PlatformError: As ``source.bulk``; what it had yielded before is kept.
         """
-        self._fetch_together(urls, source)
         outage = Outage(limit=3 * workers)
 
         def one(url: str) -> Stored | MediaError:
@@ -149,14 +153,27 @@ class MediaLibrary:
             return found
 
         with ThreadPoolExecutor(max(1, min(workers, len(urls))), thread_name_prefix="media") as pool:
+            self._fetch_together(urls, source, pool)
             return list(pool.map(one, urls))
 
-    def _fetch_together(self, urls: Sequence[str], source: Source) -> None:
-        """Have what comes cheaper together; an image that is none is left to its own turn, which says so."""
-        missing = [url for url in urls if not self._known(url, source)]
+    def _fetch_together(self, urls: Sequence[str], source: Source, pool: ThreadPoolExecutor) -> None:
+        """Have what comes cheaper together; the next of it is on its way while ``pool`` checks and keeps the last."""
+        missing = [url for url in dict.fromkeys(urls) if not self._known(url, source)]
+        checking: deque[Future[None]] = deque()
         for url, data in source.bulk(missing) if missing else ():
-            with suppress(MediaError):
-                target = self._guard.start(url, source)
+            checking.append(pool.submit(self._keep, url, data, source))
+            if len(checking) > _IN_HAND:
+                checking.popleft().result()
+        for last in checking:
+            last.result()
+
+    def _keep(self, url: str, data: bytes, source: Source) -> None:
+        """An image that came with others; one that is none, or too large, is left to its own turn, which says so."""
+        if len(data) > self._max_bytes or self._known(url, source):
+            return
+        with suppress(MediaError):
+            target = self._guard.start(url, source)
+            with self._flights.alone(_key(target)):
                 self._added(_key(target), target, Answer(data))
 
     def _known(self, url: str, source: Source) -> bool:

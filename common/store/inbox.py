@@ -16,7 +16,7 @@ from common.store.schema import event
 
 @dataclass(frozen=True)
 class Hint:
-    """One stored event."""
+    """One stored event; ``at`` is when it was to be looked at, seconds since the epoch."""
 
     id: int
     event: Event
@@ -25,6 +25,13 @@ class Hint:
 
 def _event(r: Any) -> Event:
     return Event(r["platform"], r["project"], r["kind"], tuple(r["samples"]), tuple(r["annotations"]))
+
+
+def _waits(connection: sa.Connection, new: Event) -> bool:
+    """Whether a hint like it is not due yet: what that one will make us read includes what this one is about."""
+    mine = (event.c.platform == new.platform) & (event.c.project == new.project) & (event.c.kind == new.kind)
+    query = sa.select(event).where(event.c.done.is_(None), event.c.at > time.time(), mine)
+    return any(_event(r) == new for r in connection.execute(query).mappings())
 
 
 class Inbox:
@@ -40,8 +47,6 @@ class Inbox:
             new: What to look at.
             delay_s: Seconds until it is pending; a hint like it that waits already is enough, so that a burst is one.
         """
-        if delay_s and self._waits(new):
-            return
         row = {
             "at": time.time() + delay_s,
             "platform": new.platform,
@@ -52,13 +57,8 @@ class Inbox:
             "done": None,
         }
         with transaction(self._engine, write=True) as connection:
-            connection.execute(sa.insert(event), row)
-
-    def _waits(self, new: Event) -> bool:
-        mine = (event.c.platform == new.platform) & (event.c.project == new.project) & (event.c.kind == new.kind)
-        query = sa.select(event).where(event.c.done.is_(None), event.c.at > time.time(), mine)
-        with transaction(self._engine, write=False) as connection:
-            return any(_event(r) == new for r in connection.execute(query).mappings())
+            if not (delay_s and _waits(connection, new)):
+                connection.execute(sa.insert(event), row)
 
     def pending(self, platform: str, project: str, limit: int = 1000) -> list[Hint]:
         """The oldest hints of one project that are due and that nobody has acted on."""

@@ -16,13 +16,13 @@ from common.ports import PlatformPlugin
 from common.web import rounds
 from common.web.auth import guard
 from common.web.backend import Backend
-from common.web.body import BadRequestError
+from common.web.body import MAX_LIMIT, BadRequestError, limit
 from common.web.metrics import ProjectMetrics, observe
+
+__all__ = ["MAX_BODY", "MAX_LIMIT", "create_app"]
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request; more is answered with 413. The largest webhook of a platform has some 3 MB."""
-MAX_LIMIT = 1_000_000
-"""Items of one answer of /api/queue; more are never asked for in earnest."""
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +80,8 @@ def _unexpected(error: Exception) -> Any:
 
 def _queue(backend: Backend) -> Any:
     key = rounds.project_key(request.args.get("project", ""))
-    limit = _limit(request.args.get("limit"))
-    found = backend.queue(key, limit)
+    found = backend.queue(key, limit())
     return rounds.unknown(backend, key) if found is None else jsonify(found)
-
-
-def _limit(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_LIMIT)) and int(text) <= MAX_LIMIT):
-        raise BadRequestError(f"limit is {text!r}; give a whole number from 0 to {MAX_LIMIT}")
-    return int(text)
 
 
 def _metrics(metrics: ProjectMetrics) -> Response:

@@ -1,4 +1,4 @@
-"""The body of a request: a bounded JSON object, or one sentence why not."""
+"""What a request brings: a bounded JSON object, a limit in the query, or one sentence why not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from flask import request
 
 from common.errors import HardfirstError
+
+MAX_LIMIT = 1_000_000
+"""Items of one answer; more are never asked for in earnest."""
 
 
 class BadRequestError(HardfirstError):
@@ -32,6 +35,16 @@ def json_object() -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadRequestError(f"the body is a JSON {type(found).__name__}; send an object")
     return found
+
+
+def limit() -> int | None:
+    """``?limit=`` of the request, None where it has none. Raises BadRequestError."""
+    text = request.args.get("limit")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_LIMIT)) and int(text) <= MAX_LIMIT):
+        raise BadRequestError(f"limit is {text!r}; give a whole number from 0 to {MAX_LIMIT}")
+    return int(text)
 
 
 def _no_constant(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A CVAT project, hardfirst beside it and people at work: adapter, loop, store, web application and library are real."""
+"""A CVAT project, hardfirst beside it, people at work: adapter, loop, store, web application and library are real."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Life:
 
     def finish(self, name: str, job: Job) -> None:
         """The person draws one cat on each frame of the job and finishes it."""
-        boxes = [(frame, self.label["cat"], BOX) for frame in job.frame_numbers()]
+        boxes = [(frame, self.label["cat"], BOX) for frame in job.frame_numbers]
         self.person(name).annotate(job.id, boxes)
 
     def values(self) -> dict[int, float]:
@@ -168,7 +168,7 @@ class Life:
         answered = {s.external for s in self.tools.store.samples.all(self.key) if s.answers}
         found: dict[int, float] = {}
         for job in self.cvat.world.jobs.values():
-            frames = [f"{job.task_id}:{frame}" for frame in job.frame_numbers()]
+            frames = [f"{job.task_id}:{frame}" for frame in job.frame_numbers]
             worth = [1 - place[f] for f in frames if f in place and f not in answered]
             if worth:
                 found[job.id] = max(worth)

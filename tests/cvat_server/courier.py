@@ -69,8 +69,7 @@ class Courier:
         read_timeout: seconds a receiver may take; 10 in CVAT. A slow receiver keeps everybody waiting.
     """
 
-    def __init__(self, world: World, *, time_scale: float = 1e-5, read_timeout: float = 10.0) -> None:
-        world.webhooks_time_scale = time_scale  # type: ignore[attr-defined]
+    def __init__(self, world: World, *, read_timeout: float = 10.0) -> None:
         self.read_timeout = read_timeout
         self._world = world
         self._turn = threading.Condition()
@@ -205,7 +204,7 @@ class Courier:
     def _again(self, parcel: Parcel) -> None:
         if parcel.attempt <= len(RETRIES):
             with self._turn:
-                wait = RETRIES[parcel.attempt - 1] * self._world.webhooks_time_scale  # type: ignore[attr-defined]
+                wait = RETRIES[parcel.attempt - 1] * self._world.webhooks_time_scale
                 self._put(replace(parcel, attempt=parcel.attempt + 1), wait)
 
     def _next(self) -> Parcel | None:

@@ -29,6 +29,8 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from tests.cvat_server.announcements import courier_of
 from tests.cvat_server.app import create_app
+from tests.cvat_server.courier import Courier
+from tests.cvat_server.faults import Faults, faults_of
 from tests.cvat_server.jobs import make_task
 from tests.cvat_server.logins import make_token
 from tests.cvat_server.media import attach, read_frames
@@ -115,6 +117,16 @@ class FakeCvat:
     ) -> None:
         self.stop()
         courier_of(self.world).close()
+
+    @property
+    def courier(self) -> Courier:
+        """The webhook worker: loses, doubles, holds back; `settle` waits for it."""
+        return courier_of(self.world)
+
+    @property
+    def faults(self) -> Faults:
+        """Switches for errors, delays, hang-ups, and actions between two requests."""
+        return faults_of(self.world)
 
     def start(self) -> None:
         """Listens; the first time on any free port, later on the same one."""

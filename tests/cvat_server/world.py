@@ -86,6 +86,7 @@ class World:
         self.anonymous_calls: dict[str, list[float]] = {}
         self.work_takes = 1.0
         self.polls = 1
+        self.webhooks_time_scale = 1e-5
         self.crashes: list[str] = []
         self._ids: dict[str, int] = defaultdict(int)
         self._last = datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,310 @@
+"""Connect, disconnect, drift: what hardfirst sets in one CVAT project, and how it is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from common.config import Settings
+from common.errors import NotListedError, ProjectGoneError, SettingError, UnsupportedProjectError
+from common.ports import Change, Drift, Memory
+from cvat_adapter import advice, rights, webhook
+from cvat_adapter.nouns import NEW, Job, Labels
+
+if TYPE_CHECKING:
+    from cvat_adapter.client import Api
+    from cvat_adapter.reading import Reader
+
+Saver = Callable[[dict[str, Any]], None]
+"""Keeps the state; called before each write that must be undoable."""
+
+QUEUES = ("inbox", "task")
+TOUCHED = timedelta(seconds=5)
+"""An assignment itself moves a job's updated_date by as much at most."""
+
+
+class Connection:
+    """What is hardfirst's in one project while it is connected: the webhook, labels it created, jobs it assigned.
+
+    ``state`` holds: ``options`` (of ``connect``), ``before`` (ids of the webhooks that existed, and ours if it did),
+    ``hook`` (number and secret's fingerprint of ours), ``events`` (that ours tells), ``labels`` (names we created),
+    ``organization``, ``user`` (our id and name), ``leaving`` (True from ``disconnect`` on). What we made is what is
+    ours by address and was not there before: so a crash between a write and its record loses nothing.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        api: Api,
+        reader: Reader,
+        settings: Settings,
+        state: dict[str, Any],
+        save: Saver,
+        memory: Memory | None = None,
+    ) -> None:
+        self.id, self.state, self.save = project, state, save
+        self._api, self._reader, self._settings, self._memory = api, reader, settings, memory
+        self._standing: rights.Standing | None = None
+        self._api.organization = state.get("organization")
+
+    @property
+    def url(self) -> str:
+        """Where CVAT calls us."""
+        return webhook.target(self._settings.public_url)
+
+    def _hooks(self) -> list[dict[str, Any]]:
+        what = f"list the webhooks of project {self.id}"
+        rows = self._api.pages("api/webhooks", {"project_id": self.id}, what=what)
+        return [row for row in rows if str(row.get("project_id")) == self.id]
+
+    def _ours(self, hooks: list[dict[str, Any]]) -> webhook.Hook | None:
+        return webhook.find(hooks, self.url, (self.state.get("hook") or {}).get("id"))
+
+    # --- connect -----------------------------------------------------------------------------------------
+
+    def connect(self, *, dry_run: bool, replace: bool, listed: bool = False) -> list[Change]:
+        """Check rights, create missing labels where asked to, and have CVAT tell us what changes.
+
+        A webhook that a person made with our address is adopted. ``replace`` is of no use here: webhooks stand side
+        by side.
+
+        Raises:
+            NotListedError: ``listed`` and no webhook of the project has our address.
+            SettingError: An option has a value that is not allowed.
+            UnsupportedProjectError: No label can have boxes.
+            PlatformError: CVAT does not let us; the message says what is missing.
+        """
+        del replace
+        if listed and self._ours(self._hooks()) is None:
+            raise NotListedError(
+                f"no webhook of project {self.id} has the address {self.url}: add it there, or run "
+                f"`hardfirst connect cvat --project {self.id}`"
+            )
+        options = self._options()
+        standing = rights.look(self._api, self.id, options.get("org"))
+        self._check_annotators(options, standing)
+        self._standing, self._api.organization = standing, standing.organization
+        missing = self._missing_labels(options.get("create_labels") or [])
+        events = webhook.known(self._api.get("api/webhooks/events", {"type": "project"}, what="list webhook events"))
+        hooks = self._hooks()
+        ours, wanted = self._ours(hooks), webhook.wanted(events)
+        changes = [*_label_changes(missing), *self._hook_changes(ours, wanted)]
+        if not dry_run:
+            self._remember(hooks, ours, standing, wanted, missing)
+            self._create_labels(missing)
+            self._put_hook(ours, wanted)
+        return changes
+
+    def _options(self) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = self.state.get("options") or {}
+        if (queue := options.get("queue", QUEUES[0])) not in QUEUES:
+            raise SettingError(f"--queue is {queue!r}: it must be {' or '.join(QUEUES)}")
+        if (org := options.get("org")) is not None and not (str(org).isascii() and str(org).isprintable() and org):
+            raise SettingError(f"--org is {org!r}: give the organization's short name, as CVAT shows it")
+        return options
+
+    def _check_annotators(self, options: Mapping[str, Any], standing: rights.Standing) -> None:
+        names = [name.strip() for name in str(options.get("annotators") or "").split(",") if name.strip()]
+        there = sorted(m.name for m in standing.members)
+        for name in names:
+            if standing.organization and name not in there:
+                raise SettingError(
+                    f"--annotators names {name!r}, who is no member of organization {standing.organization!r}; there "
+                    f"are {', '.join(there)}"
+                )
+
+    def _missing_labels(self, names: list[str]) -> list[str]:
+        labels: Labels = self._reader.labels()
+        missing = [n for n in dict.fromkeys(names) if n not in labels.ids and n not in labels.others]
+        if not labels.ids and not missing:
+            has = f"its labels {', '.join(labels.others)} hold other shapes" if labels.others else "it has no labels"
+            raise UnsupportedProjectError(
+                f"no label of project {self.id} can have boxes ({has}): add labels of type rectangle in CVAT, or "
+                "connect with --create-labels"
+            )
+        return missing
+
+    def _hook_changes(self, ours: webhook.Hook | None, events: list[str]) -> list[Change]:
+        if ours is None:
+            return [Change("webhook", "none", webhook.told({"target_url": self.url, "events": events}))]
+        fixes = self._fixes(ours, events)
+        if not fixes:
+            return []
+        secret = ", with our secret" if "secret" in fixes else ""
+        return [Change("webhook", webhook.told(ours), webhook.told({**ours, **fixes}) + secret)]
+
+    def _fixes(self, ours: webhook.Hook, events: list[str]) -> dict[str, Any]:
+        """What makes ``ours`` right; whoever connects wants it switched on."""
+        found = webhook.fixes(ours, self.url, events)
+        if not ours.get("is_active", True):
+            found["is_active"] = True
+        secret, last = self._settings.secrets()[0], self.state.get("hook") or {}
+        if last.get("id") != ours["id"] or last.get("secret") != webhook.fingerprint(secret):
+            found["secret"] = secret
+        return found
+
+    def _remember(
+        self,
+        hooks: list[dict[str, Any]],
+        ours: webhook.Hook | None,
+        standing: rights.Standing,
+        events: list[str],
+        missing: list[str],
+    ) -> None:
+        kept = {"id": ours["id"], **{k: ours.get(k) for k in webhook.KEPT}} if ours else None
+        self.state.setdefault("before", {"webhooks": [row["id"] for row in hooks], "hook": kept})
+        self.state["labels"] = sorted({*self.state.get("labels", []), *missing})
+        self.state |= {"organization": standing.organization, "events": events}
+        self.state["user"] = {"id": standing.user, "name": standing.name}
+        self.state.pop("leaving", None)
+        self.save(self.state)
+
+    def _create_labels(self, names: list[str]) -> None:
+        if names:
+            labels = [{"name": name, "type": "rectangle", "attributes": []} for name in names]
+            what = f"create labels in project {self.id}"
+            self._api.send("PATCH", f"api/projects/{self.id}", {"labels": labels}, what=what, gone=self.id)
+
+    def _put_hook(self, ours: webhook.Hook | None, events: list[str]) -> None:
+        if ours is None:
+            self._make_hook(events)
+        elif fixes := self._fixes(ours, events):
+            self._change_hook(ours["id"], fixes)
+
+    def _make_hook(self, events: list[str]) -> None:
+        secret = self._settings.secrets()[0]
+        body = {
+            "target_url": self.url,
+            "description": "hardfirst: told what changes, so that it need not ask",
+            "type": "project",
+            "project_id": int(self.id),
+            "content_type": "application/json",
+            "secret": secret,
+            "is_active": True,
+            "enable_ssl": True,
+            "events": events,
+        }
+        made = self._api.send("POST", "api/webhooks", body, what=f"add a webhook to project {self.id}")
+        self._know_hook(int(made["id"]), secret)
+
+    def _change_hook(self, number: int, fields: Mapping[str, Any]) -> None:
+        what = f"change a webhook of project {self.id}"
+        self._api.send("PATCH", f"api/webhooks/{number}", dict(fields), what=what)
+        if "secret" in fields:
+            self._know_hook(number, fields["secret"])
+
+    def _know_hook(self, number: int, secret: str) -> None:
+        self.state["hook"] = {"id": number, "secret": webhook.fingerprint(secret)}
+        self.save(self.state)
+
+    # --- drift and advice --------------------------------------------------------------------------------
+
+    def drift(self, _version: str | None) -> list[Drift]:
+        """Put the webhook back where it is gone or tells too little; one that is switched off is a person's choice.
+
+        Two requests while all is well.
+
+        Raises:
+            AccessDeniedError: The token has become read-only, or our role is no longer enough.
+        """
+        if "before" not in self.state or self.state.get("leaving"):
+            return []
+        rights.token(self._api)
+        ours, events = self._ours(self._hooks()), list(self.state["events"])
+        if ours is None:
+            self._make_hook(events)
+            return [Drift(f"the webhook of project {self.id} was gone; it is there again", healed=True)]
+        if not ours.get("is_active", True) or not (fixes := self._fixes(ours, events)):
+            return []
+        self._change_hook(ours["id"], fixes)
+        names = ", ".join(sorted(fixes))
+        return [Drift(f"{names} of project {self.id}'s webhook were not as hardfirst left them; put back", healed=True)]
+
+    def advice(self) -> list[str]:
+        """What the person who connects should know."""
+        standing = self._standing or rights.look(self._api, self.id, self._options().get("org"))
+        ours = self._ours(self._hooks())
+        return [
+            *advice.of_server(standing, self._api.base),
+            *advice.of_people(standing),
+            *advice.of_webhook(ours, self.url, self._api.base),
+            *advice.of_project(
+                self._reader.labels(), self._reader.tasks().values(), self._reader.jobs(), self._options()
+            ),
+        ]
+
+    # --- disconnect --------------------------------------------------------------------------------------
+
+    def disconnect(self) -> list[Change]:
+        """Our webhook gone, or as it was before; jobs that we assigned and nobody began are free again.
+
+        Labels stay: shapes may use them.
+        """
+        before = self.state.get("before")
+        if before is None:
+            return []
+        self.state["leaving"] = True
+        self.save(self.state)
+        changes = [*self._free_jobs(), *self._restore_hook(before), *self._labels_left()]
+        for key in ("before", "hook", "events", "labels"):
+            self.state.pop(key, None)
+        self.save(self.state)
+        return changes
+
+    def _restore_hook(self, before: Mapping[str, Any]) -> list[Change]:
+        ours, old = self._ours(self._hooks()), before["hook"]
+        if ours is None:
+            return []
+        if old is not None and ours["id"] == old["id"]:
+            then = {key: old[key] for key in webhook.KEPT if ours.get(key) != old[key]}
+            if not then:
+                return []
+            self._change_hook(ours["id"], then)
+            return [Change("webhook", webhook.told(ours), f"{webhook.told({**ours, **then})}, with hardfirst's secret")]
+        if ours["id"] in before["webhooks"]:
+            return []
+        path, what = f"api/webhooks/{ours['id']}", f"delete a webhook of project {self.id}"
+        with suppress(ProjectGoneError):  # 404: somebody was quicker
+            self._api.send("DELETE", path, what=what, gone=self.id)
+        return [Change("webhook", webhook.told(ours), "none")]
+
+    def _labels_left(self) -> list[Change]:
+        names = ", ".join(self.state.get("labels", []))
+        after = "stay, as shapes may use them; delete them in CVAT if you do not need them"
+        return [Change("labels", f"{names}, created by hardfirst", after)] if names else []
+
+    def _free_jobs(self) -> list[Change]:
+        memory = self._memory
+        if memory is None or not (taken := memory.all("taken")):
+            return []
+        jobs = {str(job.id): job for job in self._reader.jobs()}
+        held = [key for key, row in taken.items() if key in jobs and jobs[key].assignee == row["user"]]
+        freed = [key for key in held if _untouched(jobs[key], taken[key]) and self._unassign(jobs[key])]
+        memory.drop("slot", [key for key, row in memory.all("slot").items() if str(row.get("job")) in taken])
+        memory.drop("taken", taken)
+        changes = []
+        if freed:
+            changes.append(Change("jobs", f"{len(freed)} assigned by hardfirst and not begun", "unassigned"))
+        if len(held) > len(freed):
+            stay = f"{len(held) - len(freed)} assigned by hardfirst and begun or done"
+            changes.append(Change("jobs", stay, "stay with their annotators"))
+        return changes
+
+    def _unassign(self, job: Job) -> bool:
+        status, _ = self._api.try_send("PATCH", f"api/jobs/{job.id}", {"assignee": None}, what=f"unassign job {job.id}")
+        return status < 300
+
+
+def _label_changes(names: list[str]) -> list[Change]:
+    return [Change("labels", f"no {', '.join(names)}", "created, of type rectangle")] if names else []
+
+
+def _untouched(job: Job, claim: Mapping[str, Any]) -> bool:
+    """Whether nothing happened to it since we assigned it."""
+    if job.state != NEW:
+        return False
+    if claim.get("updated"):  # as CVAT said it right after the assignment
+        return bool(job.updated.isoformat() == claim["updated"])
+    return job.assigned is not None and job.updated - job.assigned <= TOUCHED

@@ -1,0 +1,320 @@
+"""Keeps the jobs as the active version wants them: ranked, pre-annotated best first, handed out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import takewhile
+from typing import Any
+
+from common.config import Settings
+from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableError, ProjectGoneError
+from common.ports import Memory
+from cvat_adapter import wire
+from cvat_adapter.inbox import Inbox
+from cvat_adapter.ledger import Ledger
+from cvat_adapter.nouns import Job, Labels, sample_id
+from cvat_adapter.places import PLACE, item_of
+from cvat_adapter.preannotations import Preannotations
+from cvat_adapter.queue_task import QueueTasks
+from cvat_adapter.ranking import Offer, rank, samples_of
+from cvat_adapter.reading import Reader
+
+JOB, WRITTEN = "job", "written"
+"""Kinds of rows: job -> what ``GET /api/jobs`` shows; job -> [version, places] its pre-annotations were made from."""
+NEWS_S, BURST, IDLE_S = 5.0, 10.0, 60.0
+"""Looks at CVAT: with news one every NEWS_S, of which BURST may be saved up, so that who finishes a job need not wait;
+without news one every IDLE_S."""
+FULL_S, FEW_JOBS = 600.0, 300
+"""All jobs are listed anew after this long, or where there are so few; else those that changed."""
+OVERLAP = timedelta(seconds=5)
+"""What changed this long before the newest change is listed again: a transaction may commit after its time."""
+SLICE_S = 3.0
+"""Writing stops after this long and goes on at the next call."""
+TRIES = 3
+"""A job whose pre-annotations fail so often is handed out without; so many jobs that fail in a row are one trouble."""
+OUTAGES = (PlatformUnreachableError, AccessDeniedError, ProjectGoneError)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Plan:
+    """What one look at CVAT found to do.
+
+    Attributes:
+        version: Active then.
+        jobs: All of them.
+        offers: Those that may be written and handed out, best first.
+        at: When the jobs were listed.
+        labels: Of the jobs, once they were needed.
+        passed_by: Of the offers, the ids of those that could not be written; the next look tries again.
+        counts: Job -> its frames that have a place, once they were counted.
+        settled: Whether the claims were compared with the jobs.
+        old: Whether we changed assignees since the jobs were listed.
+        over: Whether nothing is left to do.
+    """
+
+    version: str
+    jobs: list[Job]
+    offers: list[Offer]
+    at: float
+    labels: Labels | None = None
+    passed_by: set[int] = field(default_factory=set)
+    counts: dict[int, int] = field(default_factory=dict)
+    settled: bool = False
+    old: bool = False
+    over: bool = False
+
+
+class Keeper:
+    """Work on one project in short pieces. What must survive is in the memory; the rest is found by looking."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        memory: Memory,
+        settings: Settings,
+        state: dict[str, Any],
+        inbox: Inbox,
+        ledger: Ledger,
+        preannotations: Preannotations,
+        queue: QueueTasks,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Sends nothing. ``clock`` gives seconds since the epoch."""
+        self._reader, self._memory, self._settings, self._state = reader, memory, settings, state
+        self._inbox, self._ledger, self._pre, self._queue, self._clock = inbox, ledger, preannotations, queue, clock
+        self.there: AbstractSet[str] | None = None
+        self._plan: _Plan | None = None
+        self._jobs: dict[int, Job] = {}
+        self._looked_at = self._listed_at = float("-inf")
+        self._news = self._again = False
+        self._credit, self._credit_at = BURST, clock()
+        self._orders: tuple[str, int, dict[str, float]] = ("", 0, {})
+        self._written: dict[str, Any] | None = None
+        self._shown: dict[str, Any] | None = None
+        self._fails: dict[int, int] = {}
+
+    @property
+    def _by_task(self) -> bool:
+        return bool((self._state.get("options") or {}).get("queue") == "task")
+
+    def forget_places(self) -> None:
+        """Rows of places were written: they are read again at the next look, which is due."""
+        self._orders = ("", 0, {})
+        self._news = True
+
+    def tend(self, *, news: bool) -> bool:
+        """See ``Platform.tend``."""
+        version = self._state.get("active")
+        if not version or self._state.get("leaving"):
+            return False
+        self._news |= news
+        if self._is_due(version):
+            self._look(version)
+        plan = self._plan
+        return plan is not None and not plan.over and self._work(plan)
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    def _is_due(self, version: str) -> bool:
+        if self._plan is None or self._plan.version != version or self._again:
+            return True
+        if not 0 <= self._clock() - self._looked_at < IDLE_S:
+            return True
+        return self._news and self._may_look()
+
+    def _may_look(self) -> bool:
+        now = self._clock()
+        self._credit = min(BURST, self._credit + max(0.0, now - self._credit_at) / NEWS_S)
+        self._credit_at = now
+        allowed = self._credit >= 1
+        self._credit -= allowed
+        return allowed
+
+    def _look(self, version: str) -> None:
+        began = self._clock()
+        jobs = self._list(began)
+        orders = self._places(version)
+        ranked = self._queue.offers(jobs) if self._by_task else self._ranked(jobs, orders)
+        self._show(jobs, ranked)
+        self._forget_gone(jobs)
+        self._plan = _Plan(version, jobs, [o for o in ranked if o.job.writable], self._clock())
+        self._looked_at, self._news, self._again = began, False, False
+
+    def _list(self, now: float) -> list[Job]:
+        """All jobs; of many only those that changed are asked for, so that a busy project costs a request a look."""
+        if len(self._jobs) <= FEW_JOBS or not 0 <= now - self._listed_at < FULL_S:
+            self._jobs = {job.id: job for job in self._reader.jobs()}
+            self._listed_at = now
+        else:
+            since = max(job.updated for job in self._jobs.values()) - OVERLAP
+            self._jobs |= {job.id: job for job in self._reader.jobs(since)}
+        return list(self._jobs.values())
+
+    def _places(self, version: str) -> dict[str, float]:
+        """Sample -> order; read where rows were added since."""
+        kind = PLACE + version
+        count = self._memory.counts(kind).get(kind, 0)
+        if self._orders[:2] != (version, count):
+            orders = {sample: float(row["order"]) for sample, row in self._memory.all(kind).items()}
+            self._orders = (version, len(orders), orders)
+        return self._orders[2]
+
+    def _ranked(self, jobs: Sequence[Job], orders: Mapping[str, float]) -> list[Offer]:
+        stage = self._settings.done_stage
+        without = {s for job in jobs if job.done(stage) for s in samples_of(job)}
+        if self.there is not None:
+            without |= orders.keys() - self.there
+        return rank((job for job in jobs if not job.done(stage)), orders, without=without)
+
+    def _forget_gone(self, jobs: Sequence[Job]) -> None:
+        here = {str(job.id) for job in jobs}
+        if gone := [key for key in self._marks() if key not in here]:
+            self._memory.drop(WRITTEN, gone)
+            self._written = {key: mark for key, mark in self._marks().items() if key in here}
+
+    def _show(self, jobs: Sequence[Job], ranked: Sequence[Offer]) -> None:
+        """Write the rows behind ``GET /api/jobs`` that changed."""
+        if self._shown is None:
+            self._shown = self._memory.all(JOB)
+        mode, offers = "task" if self._by_task else "inbox", {o.job.id: (n, o) for n, o in enumerate(ranked, start=1)}
+        rows = {str(job.id): _row(job, *offers.get(job.id, (None, None)), mode=mode) for job in jobs}
+        self._memory.put(JOB, {key: row for key, row in rows.items() if self._shown.get(key) != row})
+        self._memory.drop(JOB, self._shown.keys() - rows.keys())
+        self._shown = rows
+
+    # --- working -----------------------------------------------------------------------------------------
+
+    def _work(self, plan: _Plan) -> bool:
+        """One slice: first what annotators lack, then the rest, so that a free place does not wait for all jobs."""
+        until = time.monotonic() + SLICE_S
+        if not plan.settled:
+            plan.settled, plan.old = True, self._inbox.settle(plan.jobs)
+            if self._inbox.take_back(plan.jobs):
+                self._again = True
+                return True
+        taken = self._inbox.taken()
+        offers = [o for o in plan.offers if o.job.id not in taken]
+        room = self._inbox.room(plan.jobs)
+        found = self._write(plan, offers[:room], until)
+        given = bool(room) and self._inbox.refill(self._ready(plan, offers), plan.jobs)
+        found |= self._write(plan, offers, until)
+        plan.old |= given
+        if found or given or self._step(plan):
+            return True
+        plan.over, self._again = True, plan.old
+        return plan.old
+
+    def _step(self, plan: _Plan) -> bool:
+        """The next piece of work on queue tasks; it takes a listing that is as good as new."""
+        if not self._by_task:
+            return False
+        people = max(1, len(self._inbox.annotators()))
+        places = {sample: {"order": order} for sample, order in self._orders[2].items()}
+        old = not 0 <= self._clock() - plan.at < NEWS_S
+        self._again = old or self._queue.step(plan.version, places, plan.jobs, annotators=people)
+        return self._again
+
+    def _ready(self, plan: _Plan, offers: Sequence[Offer]) -> list[Offer]:
+        """The offers up to the first that waits for its pre-annotations: nothing overtakes a better job."""
+        left = (o for o in offers if o.job.id not in plan.passed_by)
+        return list(takewhile(lambda o: self._is_written(plan, o.job), left))
+
+    # --- pre-annotations ---------------------------------------------------------------------------------
+
+    def _write(self, plan: _Plan, offers: Sequence[Offer], until: float) -> bool:
+        """Pre-annotate jobs in this order until time is up; returns whether there was one to write."""
+        failed, found = 0, False
+        for job in (o.job for o in offers):
+            if job.id in plan.passed_by or self._is_written(plan, job):
+                continue
+            if time.monotonic() >= until:
+                return True
+            found = True
+            try:
+                self._write_one(plan, job)
+                failed = 0
+            except OUTAGES:
+                raise
+            except PlatformError as error:
+                failed += 1
+                self._pass_by(plan, job, str(error))
+                if failed == TRIES:
+                    raise
+        return found
+
+    def _write_one(self, plan: _Plan, job: Job) -> None:
+        frames = self._frames(job)
+        rows = self._memory.get(PLACE + plan.version, frames.values())
+        labels = self._labels_of(plan) if rows else Labels({})
+        wanted = {
+            number: wire.shapes(item_of(sample, rows[sample]), number, labels)
+            for number, sample in frames.items()
+            if sample in rows
+        }
+        self._pre.write(job, wanted, plan.version)
+        if self._ledger.row(job.id).goal:  # proved to be there
+            self._fails.pop(job.id, None)
+            self._mark(plan, job)
+        else:
+            self._pass_by(plan, job, "what is there is not as intended")
+
+    def _pass_by(self, plan: _Plan, job: Job, why: str) -> None:
+        """Leave a job for this look; one that fails again and again is handed out as it is."""
+        plan.passed_by.add(job.id)
+        self._fails[job.id] = self._fails.get(job.id, 0) + 1
+        log.info("job %d could not be pre-annotated: %s", job.id, why)
+        if self._fails[job.id] >= TRIES:
+            self._mark(plan, job)
+
+    def _frames(self, job: Job) -> dict[int, str]:
+        """Frame -> the sample whose place it shows."""
+        return self._queue.wanted(job) if self._by_task else {n: sample_id(job.task, n) for n in job.frames}
+
+    def _labels_of(self, plan: _Plan) -> Labels:
+        if plan.labels is None:
+            plan.labels = self._queue.labels() if self._by_task else self._reader.labels()
+        return plan.labels
+
+    def _is_written(self, plan: _Plan, job: Job) -> bool:
+        return self._marks().get(str(job.id)) == self._mark_of(plan, job)
+
+    def _mark(self, plan: _Plan, job: Job) -> None:
+        self._marks()[str(job.id)] = mark = self._mark_of(plan, job)
+        self._memory.put(WRITTEN, {str(job.id): mark})
+
+    def _mark_of(self, plan: _Plan, job: Job) -> list[Any]:
+        """Places never change within a version, they only come: their number tells them apart."""
+        if job.id not in plan.counts:
+            plan.counts[job.id] = sum(sample in self._orders[2] for sample in self._frames(job).values())
+        return [plan.version, plan.counts[job.id]]
+
+    def _marks(self) -> dict[str, Any]:
+        if self._written is None:
+            self._written = self._memory.all(WRITTEN)
+        return self._written
+
+
+def _row(job: Job, number: int | None, offer: Offer | None, *, mode: str) -> dict[str, Any]:
+    """What people see of a job; one that is done has no rank."""
+    return {
+        "rank": number,
+        "value": round(offer.value, 6) if offer else None,
+        "reason": offer.reason if offer else "",
+        "sample": offer.sample if offer else "",
+        "task": job.task,
+        "start": job.start,
+        "stop": job.stop,
+        "state": job.state,
+        "stage": job.stage,
+        "assignee": job.assignee,
+        "assignee_name": job.assignee_name,
+        "mode": mode,
+    }

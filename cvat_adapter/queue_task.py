@@ -1,0 +1,182 @@
+"""Queue tasks (``--queue task``): copies of the best frames in exact order, where long jobs cannot be handed out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from common.ports import Change
+from cvat_adapter import queue_plan
+from cvat_adapter.copy_back import CopyBack
+from cvat_adapter.nouns import Job, Labels, sample_id
+from cvat_adapter.queue_book import QueueBook
+from cvat_adapter.queue_images import QueueImages
+from cvat_adapter.queue_maker import QueueMaker
+from cvat_adapter.queue_plan import CLOSED, OPEN
+from cvat_adapter.queue_project import QueueProject, Saver
+from cvat_adapter.ranking import Offer
+
+if TYPE_CHECKING:
+    from common.config import Settings
+    from common.ports import Memory
+    from cvat_adapter.client import Api
+    from cvat_adapter.reading import Reader
+
+Places = Mapping[str, Mapping[str, Any]]
+Json = dict[str, Any]
+
+
+class QueueTasks:
+    """Makes, offers, copies back and clears the queue tasks of one project.
+
+    The keeper calls ``step`` until it returns False, hands ``offers`` to the inbox in place of the project's own jobs,
+    and pre-annotates a queue job with the places of ``wanted`` and the label ids of ``labels``.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        api: Api,
+        reader: Reader,
+        memory: Memory,
+        settings: Settings,
+        state: dict[str, Any],
+        save: Saver,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Sends nothing. ``project`` is the source's id; ``clock`` gives seconds since the epoch."""
+        self._api, self._settings = api, settings
+        self._sibling = QueueProject(project, api, settings, state, save)
+        self._book = QueueBook(api, memory, clock)
+        folder = settings.folder / "queue-tasks" / project
+        images = QueueImages(folder, api, reader, settings.max_image_pixels)
+        self._maker = QueueMaker(api, reader, memory, self._book, self._sibling, images)
+        self._copies = CopyBack(api, memory, settings)
+
+    def step(self, version: str, places: Places, jobs: Sequence[Job], *, annotators: int = 1) -> bool:
+        """Do the next short piece of work; sends nothing when there is none.
+
+        Most pieces take a second or three; the one that uploads waits until CVAT has taken the images in.
+
+        Args:
+            version: The active order.
+            places: Its rows, source sample -> {"order", ...}.
+            jobs: Every job of the source and of its sibling, as CVAT lists them now.
+            annotators: How many people get jobs.
+
+        Returns:
+            Whether something was done, so that more may be waiting; ``jobs`` is old then.
+        """
+        plan = self._maker.plan
+        if plan is not None:
+            self._maker.step(plan, version)
+            return True
+        rounds = self._book.rounds()
+        old = [t for t, row in rounds.items() if row["state"] == OPEN and row["version"] != version]
+        if old:
+            self._change_order(version, places, jobs, rounds, old)
+            return True
+        return (
+            self._begin(version, places, jobs, rounds, annotators)
+            or self._copies.step(jobs, rounds, self._sibling.twins)
+            or any(self._tidied(task, row, [j for j in jobs if j.task == task]) for task, row in rounds.items())
+        )
+
+    def offers(self, jobs: Iterable[Job]) -> list[Offer]:
+        """The jobs of open queue tasks that are not done, best first, whoever has them."""
+        rounds = self._book.rounds()
+        alive = (j for j in jobs if rounds.get(j.task, {}).get("state") == OPEN)
+        mine = queue_plan.in_order(j for j in alive if not j.done(self._settings.done_stage))
+        first = self._book.samples_at([sample_id(j.task, j.start) for j in mine])
+        return [
+            Offer(
+                job,
+                1 - i / len(mine),
+                first.get(sample_id(job.task, job.start), ""),
+                f"block {i + 1} of {len(mine)} in the queue, its {len(job.frames)} frames in order",
+            )
+            for i, job in enumerate(mine)
+        ]
+
+    def wanted(self, job: Job) -> dict[int, str]:
+        """Frame of a queue job -> source sample, for pre-annotation; {} for any other job."""
+        places = {sample_id(job.task, n): n for n in job.frames}
+        return {places[place]: sample for place, sample in self._book.samples_at(list(places)).items()}
+
+    def labels(self) -> Labels:
+        """Labels of the queue jobs: the source's names, other ids. One request."""
+        return self._sibling.labels()
+
+    def remove(self) -> list[Change]:
+        """For ``disconnect``: delete what nobody has worked in; what people did stays. Idempotent."""
+        number = self._sibling.id
+        if number is None:
+            return []
+        for raw in self._sibling.tasks():
+            if raw["name"].startswith(queue_plan.PREFIX) and self._book.is_untouched(raw):
+                self._book.delete(raw["id"])
+        self._maker.drop()
+        stay = len(self._sibling.tasks())
+        what, where = f"project {number} of the queue tasks", f"{self._api.base}/projects/{number}"
+        if not stay:
+            self._sibling.delete()
+            return [Change(what, where, "deleted")]
+        self._sibling.unlisten()
+        self._sibling.forget()
+        return [Change(what, where, f"stays: people work or worked in {stay} of its tasks; delete it at CVAT")]
+
+    # --- one piece of work -------------------------------------------------------------------------------
+
+    def _free(self, jobs: Iterable[Job]) -> list[Job]:
+        """Jobs that nobody has or gets, best first."""
+        taken = self._book.taken()
+        return queue_plan.in_order(j for j in jobs if j.writable and j.id not in taken)
+
+    def _out(self, jobs: Iterable[Job], states: Mapping[int, str], mapped: Mapping[str, str]) -> set[str]:
+        return queue_plan.spoken_for(jobs, states, mapped, self._book.taken()) | self._book.left_out()
+
+    def _change_order(
+        self, version: str, places: Places, jobs: Sequence[Job], rounds: Mapping[int, Json], old: Sequence[int]
+    ) -> None:
+        """Close the queue tasks of another order, or keep them where their free jobs are the new order's best."""
+        states = {t: CLOSED if t in old else str(row["state"]) for t, row in rounds.items()}
+        mapped = self._book.mapped()
+        left = queue_plan.samples_of(self._free(j for j in jobs if j.task in old), mapped)
+        fits = bool(left) and queue_plan.next_samples(places, self._out(jobs, states, mapped), len(left)) == left
+        for task in old:
+            self._book.note(task, {**rounds[task], **({"version": version} if fits else {"state": CLOSED})})
+
+    def _begin(
+        self, version: str, places: Places, jobs: Sequence[Job], rounds: Mapping[int, Json], annotators: int
+    ) -> bool:
+        """Plan the next queue task where fewer jobs are free than everybody together may want."""
+        states = {t: str(row["state"]) for t, row in rounds.items()}
+        free = self._free(j for j in jobs if states.get(j.task) == OPEN)
+        if len(free) >= annotators * self._settings.wip:
+            return False
+        out = self._out(jobs, states, self._book.mapped())
+        samples = queue_plan.next_samples(places, out, queue_plan.task_size(annotators, self._settings.wip))
+        if samples:
+            self._maker.begin(version, 1 + sum(row["version"] == version for row in rounds.values()), samples)
+        return bool(samples)
+
+    def _tidied(self, task: int, row: Json, mine: Sequence[Job]) -> bool:
+        """Delete a closed task that nobody has worked in, or finish one that is worked through."""
+        if row.get("finished"):
+            return False
+        if not mine:
+            return self._book.is_gone(task)
+        free = {j.id for j in self._free(mine)} if row["state"] == CLOSED else set()
+        if len(free) == len(mine) and not row.get("worked"):
+            if self._book.is_untouched({"id": task, "size": row["frames"]}):
+                self._book.delete(task)
+            else:
+                self._book.note(task, {**row, "worked": True})
+            return True
+        over = all(j.id in free or j.done(self._settings.done_stage) for j in mine)
+        if over and not self._copies.waits(mine):
+            self._book.finish(task, row)
+            return True
+        return False

@@ -1,0 +1,277 @@
+"""Reading a CVAT project in few requests: tasks, jobs, frames, samples, answers. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from common.config import Settings
+from common.domain import Annotation, RemoteSample
+from common.errors import ProjectGoneError
+from common.ports import Memory, chunks
+from cvat_adapter import wire
+from cvat_adapter.answers import Answers, places
+from cvat_adapter.images import Images
+from cvat_adapter.nouns import COMPLETED, Frame, Job, Labels, Task, moment, place_of, sample_id
+
+if TYPE_CHECKING:
+    from cvat_adapter.client import Api
+
+PAGE = 100
+"""Rows of one page, and ids of one filter."""
+MAPPED = "mapped"
+"""Kind of memory: 'TASK:FRAME' of a queue task -> the source sample it shows."""
+
+Json = Mapping[str, Any]
+ANNOTATION: Json = {"==": [{"var": "type"}, "annotation"]}
+"""Jobs people annotate in: neither ground truth nor replicas of a consensus."""
+FINISHED: Json = {"==": [{"var": "state"}, COMPLETED]}
+
+
+class Reader:
+    """One project, with the project of its queue tasks where there is one. One thread at a time."""
+
+    def __init__(
+        self, api: Api, project: str, settings: Settings, memory: Memory, state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Sends nothing.
+
+        Args:
+            api: CVAT.
+            project: Its id.
+            settings: From which stage on a completed job counts as labelled; how large an image may be.
+            memory: Of the project; kind 'mapped' says which source sample a frame of a queue task shows.
+            state: Of the platform port, looked at in every call: ``sibling`` is the id of the queue tasks' project.
+        """
+        self._api, self._project, self._memory, self._stage = api, int(project), memory, settings.done_stage
+        self._state: Mapping[str, Any] = {} if state is None else state
+        self._listed: dict[int, Task] = {}
+        self._frames: dict[int, tuple[datetime, list[Frame]]] = {}
+        self._images = Images(api, self._known, self.frames, int(settings.max_image_mb * 2**20))
+
+    # --- lists -------------------------------------------------------------------------------------------
+
+    def tasks(self) -> dict[int, Task]:
+        """Every task of the project and of its sibling, by id; ``Task.project`` tells which. One listing."""
+        self._listed = self._tasks()
+        self._frames = {number: kept for number, kept in self._frames.items() if number in self._listed}
+        return dict(self._listed)
+
+    def jobs(self, since: datetime | None = None) -> list[Job]:
+        """Every annotation job of both projects, by id; with ``since`` those that changed after it. One listing."""
+        return self._jobs(*_changed_after(since))
+
+    def frames(self, task: Task) -> list[Frame]:
+        """The frames of a task, deleted ones included; read once for each state of the task. [] when it is gone."""
+        known = self._frames.get(task.id)
+        if known is None or known[0] != task.updated:
+            what = f"read the frames of task {task.id}"
+            raw = self._unless_gone(f"api/tasks/{task.id}/data/meta", what) if task.size else None
+            known = self._frames[task.id] = (task.updated, frames_of(task, raw or {}))
+        return known[1]
+
+    def labels(self) -> Labels:
+        """The labels of the project. Raises ProjectGoneError."""
+        return self._labels(self._project)
+
+    def _labels(self, project: int) -> Labels:
+        what = f"read the labels of project {project}"
+        return wire.labels(self._api.pages("api/labels", {"project_id": project}, what=what, gone=str(project)))
+
+    def _tasks(self, *wanted: Json) -> dict[int, Task]:
+        rows = self._rows("api/tasks", self._ours(), *wanted, what=f"list the tasks of project {self._project}")
+        found = {task.id: task for task in map(task_of, rows)}
+        return {number: found[number] for number in sorted(found)}
+
+    def _jobs(self, *wanted: Json) -> list[Job]:
+        what = f"list the jobs of project {self._project}"
+        rows = self._rows("api/jobs", self._ours(), ANNOTATION, *wanted, what=what)
+        found = {job.id: job for job in map(job_of, rows)}
+        return [found[number] for number in sorted(found)]
+
+    def _known(self, numbers: Iterable[int]) -> dict[int, Task]:
+        """The tasks with these ids as they were listed last; those that never were are looked up."""
+        wanted = sorted(set(numbers))
+        for some in chunks([n for n in wanted if n not in self._listed], PAGE):
+            self._listed |= self._tasks({"in": [{"var": "id"}, list(some)]})
+        return {n: self._listed[n] for n in wanted if n in self._listed}
+
+    def _ours(self) -> Json:
+        """The filter for the project and its sibling."""
+        sibling = self._state.get("sibling")
+        return {"in": [{"var": "project_id"}, [self._project, *([int(sibling)] if sibling else [])]]}
+
+    def _rows(self, path: str, *wanted: Json, what: str) -> Iterator[dict[str, Any]]:
+        """The rows of a list, the oldest change first; a row that changes meanwhile comes once more.
+
+        Each page starts after the last row of the one before, so that what comes, goes or changes meanwhile hides
+        nothing, as it would with numbered pages.
+        """
+        after: list[Json] = []
+        while True:
+            query = {"filter": json.dumps({"and": [*wanted, *after]}), "sort": "updated_date,id", "page_size": PAGE}
+            page = self._api.get(path, query, what=what, gone=str(self._project))
+            yield from page["results"]
+            if not page["next"] or not page["results"]:
+                return
+            last = page["results"][-1]
+            when, number = [{"var": "updated_date"}, last["updated_date"]], [{"var": "id"}, last["id"]]
+            after = [{"or": [{">": when}, {"and": [{"==": when}, {">": number}]}]}]
+
+    def _unless_gone(self, path: str, what: str) -> Any:
+        """JSON of a GET; None for what was deleted since it was listed."""
+        try:
+            return self._api.get(path, what=what, gone=str(self._project))
+        except ProjectGoneError:
+            return None
+
+    # --- samples and answers -----------------------------------------------------------------------------
+
+    def samples(self) -> Iterator[RemoteSample]:
+        """Every frame that is not deleted and belongs to an annotation job, by task and number.
+
+        ``updated`` is the last change of its jobs; ``answers`` counts the done jobs that show it, as ``annotations``
+        yields them.
+        """
+        tasks, jobs = self.tasks(), self.jobs()
+        answered, mapped = Counter[str](), self._mapped()
+        changed: dict[int, dict[int, datetime]] = {}
+        for job in jobs:
+            task = tasks.get(job.task)
+            if task is None:
+                continue
+            if job.done(self._stage):
+                answered.update(s for n in self._counting(task, job) if (s := self._source(task, n, mapped)))
+            newest = changed.setdefault(task.id, {})
+            newest |= {n: max(job.updated, newest.get(n, job.updated)) for n in job.frames}
+        for task in tasks.values():
+            if task.project == self._project and task.id in changed:
+                yield from self._samples(task, changed[task.id], answered)
+
+    def _samples(
+        self, task: Task, changed: Mapping[int, datetime], answered: Mapping[str, int]
+    ) -> Iterator[RemoteSample]:
+        for frame in self.frames(task):
+            name = sample_id(task.id, frame.number)
+            if frame.number in changed and not frame.deleted:
+                yield RemoteSample(name, frame.name, changed[frame.number], answers=answered.get(name, 0))
+
+    def _counting(self, task: Task, job: Job) -> Iterable[int]:
+        """Frames of a done job that are answers; deleted ones of the project's own tasks are no samples anyway."""
+        if task.project == self._project:
+            return job.frames
+        there = {frame.number for frame in self.frames(task) if not frame.deleted}
+        return [n for n in job.frames if n in there]
+
+    def _mapped(self) -> dict[str, str]:
+        return self._memory.all(MAPPED) if self._state.get("sibling") else {}
+
+    def _source(self, task: Task, number: int, mapped: Mapping[str, str]) -> str | None:
+        """The sample that a frame shows; None for one of the sibling that is not known."""
+        place = sample_id(task.id, number)
+        return place if task.project == self._project else mapped.get(place)
+
+    def annotations(
+        self, *, since: datetime | None = None, samples: Sequence[str] = ()
+    ) -> Iterator[tuple[str, list[Annotation]]]:
+        """(sample, its answers), one answer for each done job that shows it; see ``Platform.annotations``.
+
+        A sample without a done job comes with []: with ``since`` where a job of it changed, so that a rejected job
+        takes its answers back, and wherever ``samples`` names it.
+        """
+        mapped = self._mapped()
+        moved = [] if samples else self._jobs(*([FINISHED] if since is None else _changed_after(since)))
+        shown = places(samples or self._shown(moved, mapped), mapped)
+        everything = since is None and not samples
+        tasks, jobs = self._around(shown, moved, complete=everything)
+        done = [job for job in jobs if job.done(self._stage)]
+        for sample, found in Answers(self._unless_gone, self.frames, self._labels, tasks, done).of(shown):
+            if found or not everything:
+                yield sample, found
+
+    def _shown(self, jobs: Sequence[Job], mapped: Mapping[str, str]) -> list[str]:
+        """The samples that these jobs show, each once."""
+        tasks = self._known(job.task for job in jobs)
+        found = (self._source(tasks[j.task], n, mapped) for j in jobs if j.task in tasks for n in j.frames)
+        return list(dict.fromkeys(sample for sample in found if sample))
+
+    def _around(
+        self, shown: Mapping[str, Sequence[tuple[int, int]]], moved: Sequence[Job], *, complete: bool
+    ) -> tuple[dict[int, Task], Sequence[Job]]:
+        """The tasks in which samples are shown, and their finished jobs; listed where ``moved`` need not hold all."""
+        numbers = sorted({number for some in shown.values() for number, _ in some})
+        tasks = self._known(numbers)
+        alone = (
+            moved and not any(task.overlap for task in tasks.values()) and not any(len(s) > 1 for s in shown.values())
+        )
+        if complete or alone or not tasks:
+            return tasks, moved
+        near = [{"in": [{"var": "task_id"}, list(some)]} for some in chunks(list(tasks), PAGE)]
+        return tasks, [job for some in near for job in self._jobs(FINISHED, some)]
+
+    # --- images ------------------------------------------------------------------------------------------
+
+    def media_url(self, sample: str, uri: str = "") -> str:  # noqa: ARG002
+        """Where the image is, in its original quality, whatever its name."""
+        return self._images.url(*place_of(sample))
+
+    def media_bulk(self, urls: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """(URL, bytes) of every frame in the chunks that hold these; see ``Platform.media_bulk``."""
+        return self._images.bulk(urls)
+
+
+def _changed_after(since: datetime | None) -> list[Json]:
+    if since is None:
+        return []
+    return [{">": [{"var": "updated_date"}, since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")]}]
+
+
+def task_of(raw: Json) -> Task:
+    """A task as CVAT gives it; one of point clouds or sound has no frames for us."""
+    flat = raw.get("dimension") in (None, "", "2d")
+    return Task(
+        id=int(raw["id"]),
+        name=str(raw["name"]),
+        project=int(raw.get("project_id") or 0),
+        size=int(raw.get("size") or 0) if flat else 0,
+        overlap=int(raw.get("overlap") or 0),
+        chunk_size=int(raw.get("data_chunk_size") or 0),
+        original_chunks=str(raw.get("data_original_chunk_type") or ""),
+        updated=_moment(raw),
+    )
+
+
+def job_of(raw: Json) -> Job:
+    """A job as CVAT gives it."""
+    who = raw.get("assignee") or {}
+    return Job(
+        id=int(raw["id"]),
+        task=int(raw["task_id"]),
+        start=int(raw["start_frame"]),
+        stop=int(raw["stop_frame"]),
+        state=str(raw["state"]),
+        stage=str(raw["stage"]),
+        assignee=who.get("id"),
+        updated=_moment(raw),
+        assigned=moment(raw.get("assignee_updated_date")),
+        assignee_name=str(who.get("username") or ""),
+    )
+
+
+def _moment(raw: Json) -> datetime:
+    return moment(raw.get("updated_date")) or datetime.fromtimestamp(0, UTC)
+
+
+def frames_of(task: Task, raw: Json) -> list[Frame]:
+    """The frames of a task from its data/meta; a video is described once for all of its frames."""
+    described = raw.get("frames") or []
+    if len(described) == 1:
+        described = described * task.size
+    gone = set(raw.get("deleted_frames") or ())
+    return [
+        Frame(n, str(one.get("name") or ""), int(one.get("width") or 0), int(one.get("height") or 0), n in gone)
+        for n, one in enumerate(described[: task.size])
+    ]
