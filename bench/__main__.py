@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import click
 
-from bench import committee, connect, detector, duplicates, publish, selection, training, webhooks
+from bench import committee, connect, cvat, detector, duplicates, publish, selection, training, webhooks
 from bench.report import Report, console, summary
 
 BENCHMARKS: dict[str, Callable[..., Report]] = {
     "webhooks": webhooks.run,
     "publish": publish.run,
     "connect": connect.run,
+    "cvat": cvat.run,
     "detector": detector.run,
     "duplicates": duplicates.run,
     "selection": selection.run,

@@ -39,12 +39,13 @@ def run(*, quick: bool) -> Report:
     """Serve and read in processes of their own; quick: a tenth of it."""
     report = Report("cvat", quick)
     tasks = 1 if quick else TASKS
-    with tempfile.TemporaryDirectory(prefix="hardfirst-bench-") as folder, _server(tasks) as (url, token, project):
+    counted: dict[str, int] = {}
+    with tempfile.TemporaryDirectory(prefix="hardfirst-bench-") as folder, _server(tasks, counted) as access:
         tell(f"{tasks * JOBS * FRAMES} frames in {tasks * JOBS} jobs are served")
         with report.measured():
-            command = [sys.executable, "-m", "bench.cvat", "read", url, token, project, folder]
+            command = [sys.executable, "-m", "bench.cvat", "read", *access, folder]
             done = subprocess.run(command, cwd=inputs.ROOT, check=True, capture_output=True, text=True)
-    numbers = json.loads(done.stdout.splitlines()[-1])
+    numbers = json.loads(done.stdout.splitlines()[-1]) | {"requests": counted}
     report.numbers = numbers
     frames = numbers["frames"]
     report.goals = [
@@ -56,23 +57,26 @@ def run(*, quick: bool) -> Report:
 
 
 @contextmanager
-def _server(tasks: int) -> Iterator[tuple[str, str, str]]:
-    """(address, token, project) of the stand-in CVAT in a process of its own."""
+def _server(tasks: int, counted: dict[str, int]) -> Iterator[list[str]]:
+    """[address, token, project] of the stand-in CVAT in a process of its own; ``counted`` gets its requests by kind."""
     command = [sys.executable, "-m", "bench.cvat", "serve", str(tasks)]
     with subprocess.Popen(
         command, cwd=inputs.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         if process.stdout is None:
             raise RuntimeError("the stand-in has no output")
-        url, token, project = process.stdout.readline().split()
-        yield url, token, project
-        process.communicate("stop\n", timeout=60)
+        yield process.stdout.readline().split()
+        told, _ = process.communicate("stop\n", timeout=60)
+        counted |= json.loads(told)
 
 
 def _table(numbers: dict[str, Any]) -> Table:
-    table = Table("step", "seconds", "requests", title=f"{numbers['frames']} frames, peak {numbers['peak'] >> 20} MiB")
+    asked = ", ".join(f"{count} {kind}" for kind, count in sorted(numbers["requests"].items()))
+    table = Table(
+        "step", "seconds", title=f"{numbers['frames']} frames, {numbers['peak'] >> 20} MiB; requests: {asked}"
+    )
     for step, seconds in numbers["seconds"].items():
-        table.add_row(step, f"{seconds:.2f}", str(numbers["requests"].get(step, "")))
+        table.add_row(step, f"{seconds:.2f}")
     return table
 
 
@@ -96,7 +100,15 @@ def serve(tasks: int) -> None:
             task = cvat.add_task(project, f"pool {number}", images, segment_size=FRAMES)
             _label(cvat, task, project)
         print(cvat.url, cvat.add_token(owner), project.id, flush=True)
+        cvat.log.clear()
         sys.stdin.readline()
+        print(json.dumps(Counter(_kind(path) for _, path in cvat.log)), flush=True)
+
+
+def _kind(path: str) -> str:
+    """What a request asks for."""
+    kinds = {"type=chunk": "chunks", "type=frame": "single frames", "annotations": "annotations", "meta": "frame lists"}
+    return next((kind for part, kind in kinds.items() if part in path), "lists")
 
 
 def _photo(seed: int) -> bytes:
@@ -162,7 +174,7 @@ def read(url: str, token: str, project: str, folder: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     told = {"frames": len(samples), "answers": answers, "images": dict(problems), "seconds": seconds, "peak": peak}
     store.close()
-    print(json.dumps({**told, "requests": {}}))
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
