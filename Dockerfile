@@ -20,10 +20,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 # Dependencies before code, so that a change in the code does not install torch again: the editable install only
 # notes where the packages are.
 COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir common ls_backend \
+RUN mkdir common cvat_adapter ls_backend \
     && touch common/__init__.py ls_backend/__init__.py \
     && make install VENV=/opt/venv EXTRAS=postgresql TORCH=${TORCH}
 COPY common ./common
+COPY cvat_adapter ./cvat_adapter
 COPY ls_backend ./ls_backend
 
 ENV PATH=/opt/venv/bin:$PATH HARDFIRST_HOME=/data

@@ -9,7 +9,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from common.config import Settings
 from common.domain import Event
+from common.errors import SettingError
 from common.store.projects import ProjectRow
 from common.web import rounds
 from common.web.auth import ChecksItself
@@ -90,8 +92,8 @@ def hint(backend: Backend, sent: Mapping[str, Any]) -> tuple[Event, float] | Non
         log.debug("an event of project %s, which is not connected", project)
         return None
     kind, delay_s = wanted
-    by_us = _sender(sent) == str(row.platform_state.get("me"))
-    if by_us and _ours(kind, changed(sent), is_sibling):
+    me = _id(_object(row.platform_state.get("user")).get("id"))
+    if me and _sender(sent) == me and _ours(kind, changed(sent), is_sibling):
         return None
     return Event(PLATFORM, row.external, kind), delay_s
 
@@ -191,13 +193,24 @@ def jobs(backend: Backend, row: ProjectRow, most: int | None) -> dict[str, Any]:
     found = backend.store.memories.of(row.key).all("job") if row.state != "archived" else {}
     ranked = sorted(found.items(), key=lambda item: (item[1]["rank"] is None, item[1]["rank"], int(item[0])))
     modes = [r["mode"] for r in found.values()] or [row.platform_state.get("options", {}).get("queue") or "inbox"]
-    base = (backend.settings.cvat_url or "").rstrip("/")
+    base = _base(backend.settings)
     return {
         "project": row.key,
         "version": backend.version(PLATFORM, row.external),
         "mode": modes[0],
         "jobs": [_shown(base, int(number), r) for number, r in ranked[:most]],
     }
+
+
+def _base(settings: Settings) -> str:
+    """CVAT's address, '' where it is missing: the jobs are worth showing without links."""
+    from cvat_adapter.client import address
+
+    try:
+        return address(settings.cvat_url)
+    except SettingError as error:
+        log.warning("the jobs are shown without links: %s", error)
+        return ""
 
 
 def _shown(base: str, number: int, r: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,4 +225,4 @@ def _link(base: str, number: int, r: Mapping[str, Any]) -> str:
     """The job at its best frame; that of a queue task is another task's, so the job opens at its first frame."""
     task, frame = place_of(r["sample"]) if r.get("sample") else (0, 0)
     at = frame if task == r["task"] and r["start"] <= frame <= r["stop"] else r["start"]
-    return f"{base}/tasks/{r['task']}/jobs/{number}?frame={at}"
+    return f"{base}/tasks/{r['task']}/jobs/{number}?frame={at}" if base else ""

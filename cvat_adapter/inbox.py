@@ -28,6 +28,8 @@ QUIET_S = 1800.0
 """Who saved nothing for this long has no job open with unsaved edits, as far as anybody can tell."""
 REST_S = 600.0
 """A refused assignment is tried again after this long."""
+SAID_S = 3600.0
+"""What was refused is said again after this long."""
 SLICE_S = 5.0
 """Handing out stops after this long and goes on at the next call."""
 
@@ -69,7 +71,7 @@ class Inbox:
         self._settings, self._state, self._is_ours, self._clock = settings, state, untouched, clock
         self._cvat, self._claims = Assigning(api, clock), Claims(memory, clock)
         self._rests: dict[int, float] = {}
-        self._told: set[tuple[int, int]] = set()
+        self._told: dict[tuple[int, int], float] = {}
 
     # --- who ---------------------------------------------------------------------------------------------
 
@@ -112,7 +114,7 @@ class Inbox:
     # --- handing out -------------------------------------------------------------------------------------
 
     def refill(self, offers: Sequence[Offer], jobs: Iterable[Job]) -> bool:
-        """Fill everybody's inbox from the offers, best first; returns whether something was assigned.
+        """Fill everybody's inbox from the offers, best first; returns whether something was assigned or settled.
 
         Args:
             offers: Jobs that may be assigned, best first.
@@ -120,8 +122,12 @@ class Inbox:
         """
         if not self._cvat.possible:
             return False
+        listed = {j.id: j for j in jobs}
         with self._claims.turn() as ours:
-            return ours and self._hand_out(offers, self._open(jobs))
+            if not ours:
+                return False
+            settled = self._settle(listed)
+            return self._hand_out(offers, self._open(listed.values())) or settled
 
     def _hand_out(self, offers: Sequence[Offer], counts: Counter[int]) -> bool:
         until, refused = self._clock() + SLICE_S, Counter[str]()
@@ -132,7 +138,7 @@ class Inbox:
             if not free:
                 break
             user, job = min(free, key=lambda u: (counts[u], u)), left.pop(0)
-            outcome = self._give(job, user)
+            outcome = self._give(job, user, counts)
             if outcome is _Outcome.REFUSED:
                 # One refusal does not tell whose fault it is: the job goes to the next, the person gets another one.
                 refused.update([f"user {user}", f"job {job.id}"])
@@ -143,7 +149,7 @@ class Inbox:
             moved |= outcome is _Outcome.GIVEN
         return moved
 
-    def _give(self, job: Job, user: int) -> _Outcome:
+    def _give(self, job: Job, user: int, counts: Counter[int]) -> _Outcome:
         """Assign one job; what a person did meanwhile wins."""
         claim = self._claims.make(job.id, user, self._settings.wip)
         if claim is None:
@@ -151,6 +157,8 @@ class Inbox:
         fresh = self._cvat.read(job.id)
         if fresh is None or not fresh.writable:
             self._claims.drop(claim)
+            if fresh is not None and fresh.assignee is not None:
+                counts[fresh.assignee] += 1
             return _Outcome.LOST
         return self._finish(claim)
 
@@ -165,40 +173,37 @@ class Inbox:
         if fresh is None or fresh.assignee != claim.user:
             self._claims.drop(claim)
             return _Outcome.LOST
-        self._told = {(user, said) for user, said in self._told if user != claim.user}
         self._claims.arrived(claim, fresh.updated.isoformat(), self._version)
         return _Outcome.GIVEN
 
     def _tell(self, claim: Claim, status: int) -> None:
-        """Once for each person and answer, until an assignment to them goes well."""
-        if (claim.user, status) not in self._told:
-            self._told.add((claim.user, status))
+        """Once an hour for each person and answer."""
+        last = self._told.get((claim.user, status), float("-inf"))
+        if self._clock() - last >= SAID_S:
+            self._told[claim.user, status] = self._clock()
             member = self._cvat.members().get(claim.user)
             name = member.name if member else f"user {claim.user}"
-            text = "CVAT refused to change the assignee of job %d of %s (status %d): it is tried again later"
+            text = "CVAT would not change who has job %d, for %s (status %d): the others go on, it is tried again later"
             log.warning(text, claim.job, name, status)
 
     # --- clearing up -------------------------------------------------------------------------------------
 
     def settle(self, jobs: Iterable[Job]) -> bool:
-        """Compare the claims with CVAT; returns whether one of them was finished or dropped.
-
-        A claim that the listing does not confirm is looked at now: the listing may be older than the claim.
+        """Compare the claims with CVAT, so that what is done makes room; returns whether one was finished or dropped.
 
         Args:
             jobs: All jobs as CVAT listed them last.
         """
-        if not self._cvat.possible:
-            return False
-        listed, members = {j.id: j for j in jobs}, self._cvat.members()
         with self._claims.turn() as ours:
-            if not ours:
-                return False
-            self._claims.tidy()
-            claims = list(self._claims.all().values())
-            doubtful = [c for c in claims if c.user not in members or not self._confirmed(c, listed.get(c.job))]
-            moved = [self._settled(c, stays=c.user in members) for c in doubtful]
-            return any(moved)
+            return ours and self._cvat.possible and self._settle({j.id: j for j in jobs})
+
+    def _settle(self, listed: Mapping[int, Job]) -> bool:
+        """A claim that the listing does not confirm is looked at now: the listing may be older than the claim."""
+        self._claims.tidy()
+        members, claims = self._cvat.members(), list(self._claims.all().values())
+        doubtful = [c for c in claims if c.user not in members or not self._confirmed(c, listed.get(c.job))]
+        moved = [self._settled(c, stays=c.user in members) for c in doubtful]
+        return any(moved)
 
     def _confirmed(self, claim: Claim, job: Job | None) -> bool:
         return job is not None and job.assignee == claim.user and not self._done(job) and bool(claim.updated)
@@ -242,8 +247,8 @@ class Inbox:
     def take_back(self, jobs: Iterable[Job]) -> bool:
         """Unassign what was assigned under another version and nobody has begun; returns whether there was something.
 
-        Of each person one job at most, so that nobody finds an empty list; and only from those who had it for, and
-        saved nothing for, ``QUIET_S``: an open browser tab holds unsaved edits.
+        Of each person one job, and no further one before that is made good, so that nobody finds an empty list; and
+        only from those who had it for, and saved nothing for, ``QUIET_S``: an open browser tab holds unsaved edits.
 
         Args:
             jobs: All jobs as CVAT listed them last.
@@ -251,6 +256,8 @@ class Inbox:
         listed = {j.id: j for j in jobs}
         old = [c for c in self._claims.all().values() if c.updated and c.version != self._version]
         due = [c for c in old if c.job in listed and self._unmoved(c, listed[c.job])]
+        counts = self._open(listed.values()) if due else Counter[int]()
+        due = [c for c in due if counts[c.user] >= self._settings.wip]
         if not due or not self._cvat.possible:
             return False
         with self._claims.turn() as ours:

@@ -31,8 +31,9 @@ NEWS_S, BURST, IDLE_S = 5.0, 10.0, 60.0
 without news one every IDLE_S."""
 FULL_S, FEW_JOBS = 600.0, 300
 """All jobs are listed anew after this long, or where there are so few; else those that changed."""
-OVERLAP = timedelta(seconds=5)
-"""What changed this long before the newest change is listed again: a transaction may commit after its time."""
+OVERLAP, RECENT_S = timedelta(seconds=5), 60.0
+"""What changed so shortly before the newest change is listed again, where that was recent when it was listed: a
+transaction may commit after its time. All jobs of a new task have nearly the same."""
 SLICE_S = 3.0
 """Writing stops after this long and goes on at the next call."""
 TRIES = 3
@@ -154,8 +155,10 @@ class Keeper:
             self._jobs = {job.id: job for job in self._reader.jobs()}
             self._listed_at = now
         else:
-            since = max(job.updated for job in self._jobs.values()) - OVERLAP
-            self._jobs |= {job.id: job for job in self._reader.jobs(since)}
+            newest = max(job.updated for job in self._jobs.values())
+            recent = self._looked_at - newest.timestamp() < RECENT_S
+            changed = self._reader.jobs(newest - OVERLAP if recent else newest)
+            self._jobs |= {job.id: job for job in changed}
         return list(self._jobs.values())
 
     def _places(self, version: str) -> dict[str, float]:

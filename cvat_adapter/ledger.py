@@ -40,7 +40,7 @@ class Row:
 
     Attributes:
         version: The last one that was found to be there as wanted.
-        goal: ``digest`` of what was wanted then; '' from the beginning of a write until it is proved to have ended well.
+        goal: ``digest`` of what was wanted then; '' from the beginning of a write until it has proved to end well.
         updated: ``Job.updated`` right before that was found, None = never.
         shapes: Id -> frame and content, as CVAT showed them.
         fresh: Id -> frame and content as we sent them; not seen in CVAT yet.

@@ -1,4 +1,4 @@
-"""Puts the model's boxes into jobs, and takes them away again. The only code that writes or deletes shapes of jobs."""
+"""Puts the model's boxes into jobs, and takes them away again. The only code that deletes shapes."""
 
 from __future__ import annotations
 
@@ -54,16 +54,29 @@ class Preannotations:
     - frames with anything of a person's are left as they are.
 
     What a person does between two of our requests survives, with one exception that cannot be closed: somebody moves
-    one of our *old* boxes in an unassigned job after the last read and before the delete, which follows it at once.
-    Who saves a box of their own in the moment before a create keeps it, beside ours.
+    one of our *old* boxes in an unassigned job after the last read and before the delete, which follows it at once,
+    has arrived. Who saves a box of their own in the moment before a create keeps it, beside ours.
 
     A request without an answer may have arrived, or may still: the next call finds what it made by its content, adopts
     it once, and deletes what is there twice. Where nothing of it is there it counts as not arrived.
     """
 
     def __init__(
-        self, api: Requests, reader: Reader | None, ledger: Ledger, *, clock: Callable[[], datetime] | None = None
+        self,
+        api: Requests,
+        reader: Reader | None,  # noqa: ARG002
+        ledger: Ledger,
+        *,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
+        """Sends nothing.
+
+        Args:
+            api: Of CVAT.
+            reader: Not needed so far: what listings say may be too old to write by.
+            ledger: Of the project.
+            clock: Now, in UTC.
+        """
         self._api, self._ledger = api, ledger
         self._clock = clock or (lambda: datetime.now(UTC))
 
@@ -88,7 +101,7 @@ class Preannotations:
         inside = {frame: [{**s, "source": AUTO} for s in wanted[frame]] for frame in job.frames if wanted.get(frame)}
         row, goal = self._ledger.row(job.id), digest(inside)
         if row.settled(goal, job.updated) or not (inside or row.holds):
-            if row.version != version:
+            if (row.version, row.goal) != (version, goal):
                 self._ledger.keep(job.id, replace(row, version=version, goal=goal, updated=row.updated or job.updated))
             return False
         visit = _Visit(self._api, self._ledger, self._clock, job, inside)
@@ -225,7 +238,7 @@ class _Visit:
                 len(rest.new),
                 len(rest.old),
             )
-        if rest or not self._job.writable:
+        if rest or row.sent or not self._job.writable:
             row = replace(row, goal="")
         else:
             updated = self._job.updated if goal else None

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 ROUND, MAPPED, LEFT = "round_task", "mapped", "left_out"
 """Memory kinds. Queue task -> {"version", "state", "frames", "at"} and, once so, "worked" (people did something in it)
-and "finished" (nothing is left to do); 'TASK:FRAME' of a queue task -> source sample; source sample that is no image ->
-why."""
+and "finished" (nothing is left to do); 'TASK:FRAME' of a queue task -> source sample; source sample that could not be had
+-> {"why", "until"}."""
+REST_S = 3600.0
+"""A frame that CVAT does not give is asked for again after this long."""
 
 Json = dict[str, Any]
 
@@ -55,12 +57,14 @@ class QueueBook:
         self._memory.put(MAPPED, rows)
 
     def left_out(self) -> set[str]:
-        """Source samples that go into no queue task."""
-        return set(self._memory.all(LEFT))
+        """Source samples that go into no queue task now."""
+        now = self._clock()
+        return {s for s, row in self._memory.all(LEFT).items() if row["until"] is None or row["until"] > now}
 
-    def leave_out(self, why: Mapping[str, str]) -> None:
-        """Source samples that are no images, for good."""
-        self._memory.put(LEFT, why)
+    def leave_out(self, why: Mapping[str, str], *, for_good: bool) -> None:
+        """Source samples that are no images, or that CVAT does not give at present."""
+        until = None if for_good else self._clock() + REST_S
+        self._memory.put(LEFT, {sample: {"why": text, "until": until} for sample, text in why.items()})
 
     def taken(self) -> set[int]:
         """Jobs that the inbox has promised to somebody."""

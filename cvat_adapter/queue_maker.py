@@ -43,6 +43,20 @@ class QueueMaker:
         row = self._memory.get(PLAN, ["next"]).get("next")
         return Plan.of(row) if row else None
 
+    def prepare(self) -> bool:
+        """Have the project, and take note of the queue tasks there that hold answers from an earlier connection.
+
+        Returns:
+            Whether that changed what is known, so that a plan would be made of something old.
+        """
+        had, known = self._sibling.id, self._book.rounds()
+        self._sibling.ensure()
+        there = [t for t in self._sibling.tasks() if t["name"].startswith(queue_plan.PREFIX)]
+        strays = [t for t in there if t["id"] not in known]
+        for raw in strays:
+            self._book.adopt(raw)
+        return bool(strays) or had != self._sibling.id
+
     def begin(self, version: str, part: int, samples: Sequence[str]) -> None:
         """Plan a queue task of source samples, best first; the ``part``-th one of its order."""
         self._keep(Plan(version, queue_plan.task_name(self._sibling.title(), version, part), tuple(samples)))
@@ -67,10 +81,11 @@ class QueueMaker:
         self._memory.put(PLAN, {"next": plan.as_json()})
 
     def _leave_out(self, plan: Plan, broken: Mapping[str, str], refused: Mapping[str, str]) -> None:
-        """Go on without some frames: for good those that are no images, for this task those CVAT would not give."""
+        """Go on without some frames: for good those that are no images, for a while those CVAT would not give."""
         for why in [*broken.values(), *refused.values()]:
             log.warning("left out of %r: %s", plan.name, why)
-        self._book.leave_out(broken)
+        self._book.leave_out(broken, for_good=True)
+        self._book.leave_out(refused, for_good=False)
         smaller = replace(plan, left={**plan.left, **broken, **refused})
         if smaller.kept:
             self._keep(smaller)
@@ -95,7 +110,7 @@ class QueueMaker:
         """Create the task and give it its images; what an attempt that was cut off left is finished or deleted."""
         sibling = self._sibling.ensure()
         if plan.before is None:
-            plan = replace(plan, before=self._adopt_strays(plan))
+            plan = replace(plan, before=tuple(t["id"] for t in self._ours(plan)))
             self._keep(plan)
         files = self._images.files(plan.kept)
         names = [name for name, _ in files]
@@ -117,15 +132,6 @@ class QueueMaker:
             self._blame(plan, names, error)
             return
         self._check(plan, task, names)
-
-    def _adopt_strays(self, plan: Plan) -> tuple[int, ...]:
-        """Queue tasks that we do not know hold answers from an earlier connection; returns those of the plan's name."""
-        known = self._book.rounds()
-        there = [t for t in self._sibling.tasks() if t["name"].startswith(queue_plan.PREFIX)]
-        for raw in there:
-            if raw["id"] not in known:
-                self._book.adopt(raw)
-        return tuple(t["id"] for t in there if t["name"] == plan.name)
 
     def _blame(self, plan: Plan, names: Sequence[str], error: PlatformError) -> None:
         """CVAT could not take in an image that we can read: it says which one, and the others go without it."""

@@ -158,7 +158,7 @@ class QueueTasks:
             return False
         out = self._out(jobs, states, self._book.mapped())
         samples = queue_plan.next_samples(places, out, queue_plan.task_size(annotators, self._settings.wip))
-        if samples:
+        if samples and not self._maker.prepare():
             self._maker.begin(version, 1 + sum(row["version"] == version for row in rounds.values()), samples)
         return bool(samples)
 

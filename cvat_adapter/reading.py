@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Rows of one page, and ids of one filter."""
+FRAMES_S = 1800.0
+"""Seconds after which frames are read again: deleting one need not move the time of its task's last change."""
 MAPPED = "mapped"
 """Kind of memory: 'TASK:FRAME' of a queue task -> the source sample it shows."""
 
@@ -35,7 +38,14 @@ class Reader:
     """One project, with the project of its queue tasks where there is one. One thread at a time."""
 
     def __init__(
-        self, api: Api, project: str, settings: Settings, memory: Memory, state: Mapping[str, Any] | None = None
+        self,
+        api: Api,
+        project: str,
+        settings: Settings,
+        memory: Memory,
+        state: Mapping[str, Any] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Sends nothing.
 
@@ -45,11 +55,13 @@ class Reader:
             settings: From which stage on a completed job counts as labelled; how large an image may be.
             memory: Of the project; kind 'mapped' says which source sample a frame of a queue task shows.
             state: Of the platform port, looked at in every call: ``sibling`` is the id of the queue tasks' project.
+            clock: Seconds, for the age of what is known.
         """
         self._api, self._project, self._memory, self._stage = api, int(project), memory, settings.done_stage
         self._state: Mapping[str, Any] = {} if state is None else state
+        self._clock = clock
         self._listed: dict[int, Task] = {}
-        self._frames: dict[int, tuple[datetime, list[Frame]]] = {}
+        self._frames: dict[int, tuple[datetime, float, list[Frame]]] = {}
         self._images = Images(api, self._known, self.frames, int(settings.max_image_mb * 2**20))
 
     # --- lists -------------------------------------------------------------------------------------------
@@ -65,13 +77,13 @@ class Reader:
         return self._jobs(*_changed_after(since))
 
     def frames(self, task: Task) -> list[Frame]:
-        """The frames of a task, deleted ones included; read once for each state of the task. [] when it is gone."""
-        known = self._frames.get(task.id)
-        if known is None or known[0] != task.updated:
+        """The frames of a task, deleted ones included; [] when it is gone. Read once for each state of the task."""
+        known, now = self._frames.get(task.id), self._clock()
+        if known is None or known[0] != task.updated or now - known[1] > FRAMES_S:
             what = f"read the frames of task {task.id}"
             raw = self._unless_gone(f"api/tasks/{task.id}/data/meta", what) if task.size else None
-            known = self._frames[task.id] = (task.updated, frames_of(task, raw or {}))
-        return known[1]
+            known = self._frames[task.id] = (task.updated, now, frames_of(task, raw or {}))
+        return known[2]
 
     def labels(self) -> Labels:
         """The labels of the project. Raises ProjectGoneError."""

@@ -120,9 +120,12 @@ class ActiveLearningLoop:
         return train_step(self.tools, row, read) | control_step(self.tools, row)
 
     def _platform(self, row: ProjectRow) -> Platform:
-        if row.key not in self._platforms:
-            self._platforms[row.key] = self.tools.open(row)
-        return self._platforms[row.key]
+        port = self._platforms.get(row.key)
+        if port is not None and port.state.get("options") != row.platform_state.get("options"):
+            port = None  # connected anew with others; a save of this port would bring the former ones back
+        if port is None:
+            port = self._platforms[row.key] = self.tools.open(row)
+        return port
 
     def _fresh(self, row: ProjectRow) -> ProjectRow:
         return self.tools.store.projects.get(row.key) or row

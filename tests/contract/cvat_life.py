@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,10 +23,14 @@ from werkzeug.serving import make_server
 from common import compose, connection
 from common.config import Settings
 from common.loop import ActiveLearningLoop, Tools
-from common.store import open_store
+from common.store import Store, open_store
+from common.store.projects import ProjectRow
 from common.web.app import create_app
 from common.web.backend import Backend
 from cvat_adapter import PLATFORM
+from cvat_adapter.client import open_api
+from cvat_adapter.project import CvatPlatform
+from cvat_adapter.queue_plan import sample_of
 from tests.cvat_server.announcements import courier_of
 from tests.cvat_server.people import Annotator, Manager
 from tests.cvat_server.server import FakeCvat
@@ -33,6 +42,7 @@ BOX = [8.0, 8.0, 40.0, 32.0]
 """What annotators draw, xyxy pixels."""
 
 
+@cache
 def photo(seed: int) -> bytes:
     """An image that is like no other seed's."""
     rng = np.random.default_rng(seed)
@@ -43,7 +53,7 @@ def photo(seed: int) -> bytes:
 
 
 class Life:
-    """Use it in ``with``. What the clock of the loop shows is ``clock[0]``; a step takes no time there."""
+    """Use it in ``with``. All of it, CVAT too, lives by ``clock[0]``, which only ``settle`` and ``later`` move."""
 
     def __init__(self, folder: Path, *, tasks: int = 4, images: int = 50, job: int = 5, **settings: Any) -> None:
         self.cvat = FakeCvat()
@@ -53,6 +63,8 @@ class Life:
         self.people: dict[str, Annotator] = {}
 
     def __enter__(self) -> Self:
+        self.clock = [time.time() + 60]
+        self.cvat.world.clock = lambda: datetime.fromtimestamp(self.clock[0], UTC)
         self.cvat.__enter__()
         world = self.cvat
         owner = world.add_user("plugin")
@@ -63,7 +75,8 @@ class Life:
             world.add_member(self.organization, world.add_user(name), "worker")
         tasks, images, job = self._plan
         self.tasks = [self.add_task(f"pool {t}", range(t * images, (t + 1) * images), job) for t in range(tasks)]
-        self._serve(world.add_token(owner))
+        self.token = world.add_token(owner)
+        self._serve(self.token)
         return self
 
     def _serve(self, token: str) -> None:
@@ -74,22 +87,35 @@ class Life:
             **{**values, **access, "url": f"http://127.0.0.1:{self._http.server_port}", **self._more}, _env_file=None
         )
         self.settings.folder.mkdir(parents=True, exist_ok=True)
-        store = open_store(self.settings.database, self.settings.folder)
-        self.clock = [1_800_000_000.0]
         self.models, self.trainer = FakeModels(("cat",)), FakeTrainer()
-        self.tools = Tools(
+        self.tools = self.worker()
+        self._app = create_app(Backend(self.tools, lambda *_: []), [PLATFORM])
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        self.loop = ActiveLearningLoop(self.tools)
+
+    def worker(self) -> Tools:
+        """What one worker process works with; a second one shares the database and the folder."""
+        store = open_store(self.settings.database, self.settings.folder)
+        return Tools(
             store=store,
             settings=self.settings,
             media=compose.media(self.settings),
             models=self.models,
             trainer=self.trainer,
-            open=lambda row: compose.open_platform(self.settings, store, row),
+            open=lambda row: self._open(store, row),
             clock=lambda: self.clock[0],
         )
-        self._app = create_app(Backend(self.tools, lambda *_: []), [PLATFORM])
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        self.loop = ActiveLearningLoop(self.tools)
+
+    def _open(self, store: Store, row: ProjectRow) -> CvatPlatform:
+        """As ``compose.open_platform`` does it, by our clock."""
+        memory = store.memories.of(row.key)
+
+        def save(state: dict[str, Any]) -> None:
+            store.projects.update(row.key, platform_state=state)
+
+        now, state = lambda: self.clock[0], dict(row.platform_state)
+        return CvatPlatform(row.external, open_api(self.settings), self.settings, state, save, memory, clock=now)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -127,25 +153,54 @@ class Life:
         )
         return [str(c) for c in changes], warnings
 
+    def later(self, seconds: float) -> None:
+        """Time passes; nobody does anything."""
+        self.clock[0] += seconds
+
     def settle(self, steps: int = 300, until: Callable[[], bool] | None = None) -> None:
-        """Webhooks arrive and the loop works, until nothing moves twice in a row."""
+        """Webhooks arrive and the loop works, until nothing moves twice in a row; a step takes a second, a rest six."""
         quiet = 0
         for _ in range(steps):
             courier_of(self.cvat.world).settle(10)
-            quiet = 0 if self.loop.step(self.key) else quiet + 1
+            moved = self.loop.step(self.key)
+            quiet = 0 if moved else quiet + 1
             if until() if until else quiet == 2:
                 return
+            self.later(1 if moved else 6)
         raise AssertionError(f"the loop never came to rest: {self.journal()[-5:]}")
+
+    def compare(self) -> None:
+        """The next comparison is due, and everything that follows from it is done."""
+        self.later(10 * self.settings.reconcile_s)
+        self.settle()
 
     def journal(self) -> list[str]:
         return [entry.text for entry in self.tools.store.journal.newest(self.key, 50)]
 
-    def person(self, name: str) -> Annotator:
+    def person(self, name: str) -> Any:
         """Somebody at work, logged in once."""
         if name not in self.people:
             kind = Manager if name == "plugin" else Annotator
             self.people[name] = kind(self.cvat.url, name, "pass", "allab")
         return self.people[name]
+
+    @property
+    def manager(self) -> Manager:
+        """The owner of the organisation, in whose name hardfirst works too."""
+        found: Manager = self.person("plugin")
+        return found
+
+    @property
+    def row(self) -> ProjectRow:
+        """The project in the store."""
+        found = self.tools.store.projects.get(self.key)
+        assert found is not None
+        return found
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every annotation job, those of queue tasks too, by id."""
+        return [job for _, job in sorted(self.cvat.world.jobs.items()) if job.type == "annotation"]
 
     def inbox(self, name: str) -> list[Job]:
         """A person's open jobs, by id."""
@@ -160,11 +215,7 @@ class Life:
 
     def values(self) -> dict[int, float]:
         """Job id -> what it is worth by the stored order, reckoned here: its best frame, 1 = first."""
-        row = self.tools.store.projects.get(self.key)
-        assert row is not None
-        assert row.publication is not None
-        places = self.tools.store.publications.places(row.publication, 0, 100_000)
-        place = {p.sample: p.place for p in places}
+        place = self.places()
         answered = {s.external for s in self.tools.store.samples.all(self.key) if s.answers}
         found: dict[int, float] = {}
         for job in self.cvat.world.jobs.values():
@@ -174,6 +225,62 @@ class Life:
                 found[job.id] = max(worth)
         return found
 
+    def places(self) -> dict[str, float]:
+        """Sample -> place in the order that serves, 0 = first."""
+        assert self.row.publication is not None
+        return {p.sample: p.place for p in self.tools.store.publications.places(self.row.publication, 0, 100_000)}
+
     def sources(self) -> Counter[str]:
         """How many shapes of each source there are in the project."""
         return Counter(shape["source"] for job in self.cvat.world.jobs.values() for shape in job.shapes)
+
+    # --- what must hold whatever happened ----------------------------------------------------------------
+
+    def checksum(self, jobs: Iterable[Job] | None = None) -> str:
+        """Of every shape that a person made or changed, as it is in CVAT, ids included."""
+        found = [
+            (job.id, shape)
+            for job in (self.jobs if jobs is None else jobs)
+            for shape in job.shapes
+            if shape["source"] != "auto"
+        ]
+        text = json.dumps(sorted(found, key=lambda one: one[1]["id"]), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def drawn(self, job: Job) -> list[Any]:
+        """(frame, points) of what people drew in a job."""
+        return [(s["frame"], s["points"]) for s in job.shapes if s["source"] == "manual"]
+
+    def doubles(self) -> list[tuple[int, int]]:
+        """(job, frame) wherever there is more than one box of ours: the model sees one on each image."""
+        found = Counter((j.id, s["frame"]) for j in self.jobs for s in j.shapes if s["source"] == "auto")
+        return [place for place, count in found.items() if count > 1]
+
+    def truth(self) -> dict[str, list[Any]]:
+        """Sample -> the boxes in every completed job that shows it, as CVAT has them: (label, x1, y1, x2, y2)."""
+        names = {label.id: label.name for label in self.cvat.world.labels.values()}
+        found: dict[str, list[Any]] = {}
+        for job in (j for j in self.jobs if j.state == "completed"):
+            task = self.cvat.world.tasks[job.task_id]
+            for frame in (n for n in job.frame_numbers if n not in task.deleted_frames):
+                name, mine = task.frames[frame].name, task.project_id == self.project.id
+                home = f"{task.id}:{frame}" if mine else sample_of(name)
+                boxes = [(names[s["label_id"]], *map(round, s["points"])) for s in job.shapes if s["frame"] == frame]
+                found.setdefault(str(home), []).append(sorted(boxes))
+        return found
+
+    def told(self) -> dict[str, list[Any]]:
+        """The same as the store knows it."""
+        scale = (*SIZE, *SIZE)
+        found: dict[str, list[Any]] = {}
+        for sample, answers in self.tools.store.labels.at(self.key).items():
+            for answer in answers:
+                boxes = [(b.name, *(round(v * s) for v, s in zip(b.xyxy, scale, strict=True))) for b in answer.boxes]
+                found.setdefault(sample, []).append(sorted(boxes))
+        return found
+
+    def check(self) -> None:
+        """CVAT and the store say the same, nothing of ours is doubled, and the stand-in had no error of its own."""
+        assert self.cvat.world.crashes == []
+        assert self.doubles() == []
+        assert self.told() == self.truth()

@@ -74,9 +74,7 @@ class Pool:
 
         api = open_api(self.settings)
         self._stack.callback(api.close)
-        return CvatPlatform(
-            str(self.project.id), api, self.settings, state, save, self.memory, clock=lambda: self.now
-        )
+        return CvatPlatform(str(self.project.id), api, self.settings, state, save, self.memory, clock=lambda: self.now)
 
     def person(self, name: str) -> Annotator:
         return self._stack.enter_context(Annotator(self.cvat.url, name, "pass", "lab"))

@@ -31,7 +31,7 @@ from common.store.publications import Place
 from common.web.app import create_app
 from common.web.backend import Backend
 from common.worker import Worker
-from cvat_adapter import PLATFORM, app
+from cvat_adapter import PLATFORM, app, webhook
 from cvat_adapter.app import IMPORT_S, MAX_EVENT, SAVED_S, SIGNATURE
 from tests.fakes import FakePlatform, World, make_world
 
@@ -39,6 +39,7 @@ KEY = "cvat:4"
 SECRET = "contract-test-secret"
 """What the recorded events are signed with."""
 US, ANNOTATOR = 2, 3
+CONFIGURED = {"webhook_secret": (SECRET,), "cvat_url": "http://cvat.example:8080/"}
 BASIC = {"BASIC_AUTH_USER": "ann", "BASIC_AUTH_PASS": "open sesame"}
 SIGNED_IN = {"Authorization": "Basic " + base64.b64encode(b"ann:open sesame").decode()}
 LABELS, SAMPLES = Event("cvat", "4", "labels"), Event("cvat", "4", "samples")
@@ -101,7 +102,7 @@ class Service:
     """The application over a store with one connected project of CVAT, '4'."""
 
     def __init__(self, folder: Path, **values: Any) -> None:
-        self.world: World = make_world(folder, webhook_secret=(SECRET,), cvat_url="http://cvat.example:8080/", **values)
+        self.world: World = make_world(folder, **{**CONFIGURED, **values})
         self.platform = Cvat(tasks=dict(self.world.platform.tasks))
         tools = self.world.tools
         tools.open = lambda _row: self.platform
@@ -238,6 +239,11 @@ def turned(value: Any) -> Any:
     return {k: turned(value[k]) for k in reversed(value)} if isinstance(value, dict) else value
 
 
+def test_the_events_we_ask_for_are_those_we_understand() -> None:
+    assert set(webhook.WANTED) <= set(app.MEANINGS)
+    assert webhook.target("http://adapter.example:9000/") == "http://adapter.example:9000/webhooks"
+
+
 # --- what an event means ---------------------------------------------------------------------------------
 
 
@@ -276,7 +282,7 @@ def test_further_events_that_were_not_recorded(service: Service, event: Any, wan
 
 
 def test_what_we_do_ourselves_makes_no_work(service: Service, recorded: Recorded) -> None:
-    service.connected(me=US, sibling=40)
+    service.connected(user={"id": US, "name": "plugin"}, sibling=40)
     assign = recorded("update_job__assignee_id+assignee_updated_date_set")["body"]
     assert assign["sender"]["id"] == US
     queue_task = {"event": "create:task", "task": {"id": 9, "project_id": 40}, "sender": {"id": US}}
@@ -289,7 +295,7 @@ def test_what_we_do_ourselves_makes_no_work(service: Service, recorded: Recorded
 
 def test_a_person_who_labels_with_our_account_is_heard(service: Service, recorded: Recorded) -> None:
     """We never change a job's state nor add tasks to the project: without an organisation there is one account."""
-    service.connected(me=US)
+    service.connected(user={"id": US, "name": "plugin"})
     completed, created = recorded("update_job__state_completed")["body"], recorded("create_task")["body"]
     assert (completed["sender"]["id"], created["sender"]["id"]) == (US, US)
     assert service.taken(completed, created) == [(LABELS, NOW), (SAMPLES, NOW)]
@@ -327,7 +333,7 @@ def test_a_project_that_waits_for_something_hears_all_the_same(service: Service,
 
 
 def test_events_in_any_order_and_again_leave_the_same_hints(service: Service, recorded: Recorded) -> None:
-    service.connected(me=99)
+    service.connected(user={"id": 99, "name": "robot"})
     names = ("update_job__state_in-progress", "update_job__state_completed", "update_job__state_rejected", "create_job")
     bodies = [recorded(n)["body"] for n in names]
     for order in itertools.permutations(bodies):
@@ -523,7 +529,7 @@ def test_an_id_that_is_none_names_no_project(still: Service, number: Any) -> Non
 
 
 def test_an_event_costs_one_read_by_key_and_one_row_and_calls_nobody(service: Service) -> None:
-    service.connected(me=US)
+    service.connected(user={"id": US, "name": "plugin"})
     said: list[str] = []
     for one in (service.store.engine, service.store._inbox_engine):
         sa.event.listen(one, "before_cursor_execute", lambda *a: said.append(a[2].split()[0]))
@@ -587,6 +593,13 @@ def test_a_job_of_a_queue_task_opens_at_its_first_frame(service: Service) -> Non
     service.store.memories.of(KEY).put("job", {"30": row, "31": {**row, "sample": "", "rank": 2}})
     links = [j["link"] for j in service.client.get(f"/api/jobs?project={KEY}").json["jobs"]]
     assert links == [f"http://cvat.example:8080/tasks/77/jobs/{n}?frame=0" for n in (30, 31)]
+
+
+def test_without_cvats_address_the_jobs_are_shown_without_links(tmp_path: Path) -> None:
+    made = Service(tmp_path, cvat_url=None)
+    made.store.memories.of(KEY).put("job", {"9": kept(1)})
+    assert [j["link"] for j in made.client.get(f"/api/jobs?project={KEY}").json["jobs"]] == [""]
+    made.store.close()
 
 
 def test_a_limit_shortens_the_list_of_jobs(service: Service) -> None:

@@ -59,7 +59,9 @@ class Desk:
         self.project = cvat.add_project("Birds", LABELS, owner=owner, org=lab)
         photos = [(f"night/{i:03}.png", photo(i)) for i in range(2 * images)]
         halves = (photos[:images], photos[images:])
-        self.sources = [cvat.add_task(self.project, f"pool {n}", half, segment_size=35) for n, half in enumerate(halves)]
+        self.sources = [
+            cvat.add_task(self.project, f"pool {n}", half, segment_size=35) for n, half in enumerate(halves)
+        ]
         self.settings = Settings(
             home=folder / "home",
             cvat_url=cvat.url,
@@ -234,9 +236,7 @@ def test_queue_tasks_are_in_a_project_of_their_own_with_the_same_labels(desk: De
         return [(one.name, one.type, one.color, [(a.name, a.values) for a in one.attributes]) for one in labels]
 
     assert of(sibling) == of(desk.project)
-    assert {t.id for t in desk.world.tasks.values() if t.project_id == desk.project.id} == {
-        t.id for t in desk.sources
-    }
+    assert {t.id for t in desk.world.tasks.values() if t.project_id == desk.project.id} == {t.id for t in desk.sources}
 
 
 def test_cvat_tells_us_of_the_queue_tasks_as_of_the_project(desk: Desk) -> None:

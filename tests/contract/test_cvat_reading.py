@@ -23,7 +23,7 @@ from common.media import MediaLibrary, Source, Stored
 from cvat_adapter.client import Api
 from cvat_adapter.images import Images
 from cvat_adapter.nouns import Frame, Task, sample_id
-from cvat_adapter.reading import Reader
+from cvat_adapter.reading import FRAMES_S, Reader, frames_of
 from tests.cvat_server import world as records
 from tests.cvat_server.faults import faults_of
 from tests.cvat_server.people import Annotator, Manager
@@ -194,6 +194,28 @@ def test_the_project_as_a_whole_gone_is_said(site: Site) -> None:
     site.api.organization = "nowhere"
     with pytest.raises(PlatformError, match="no organization 'nowhere'"):
         site.reader.jobs()
+
+
+def test_frames_that_were_deleted_without_a_trace_are_noticed_after_a_while(site: Site) -> None:
+    task, now = site.task(2), [0.0]
+    settings = Settings(_env_file=None)
+    reader = Reader(site.api, str(site.project.id), settings, site.memory, site.state, clock=lambda: now[0])
+    assert len(answers_of(reader)) == 2
+    task.deleted_frames = {1}
+    assert len(answers_of(reader)) == 2
+    now[0] = FRAMES_S + 1
+    assert len(answers_of(reader)) == 1
+
+
+def test_a_video_is_described_once_for_all_of_its_frames() -> None:
+    task = Task(4, "clip", 1, 3, 0, 36, "video", EARLY)
+    meta = {"frames": [{"name": "clip.mp4", "width": 640, "height": 360}], "deleted_frames": [2]}
+    assert frames_of(task, meta) == [Frame(n, "clip.mp4", 640, 360, n == 2) for n in range(3)]
+
+
+def test_a_task_of_point_clouds_has_no_frames_for_us(site: Site) -> None:
+    site.task(2).dimension = "3d"
+    assert list(site.reader.samples()) == []
 
 
 # --- answers ---------------------------------------------------------------------------------------------
@@ -447,14 +469,10 @@ def test_neighbours_come_along_and_deleted_frames_do_not(site: Site) -> None:
     assert set(found.values()) == {PICTURE}
 
 
-def test_a_chunk_that_cannot_be_had_yields_nothing_and_a_server_that_is_away_raises(site: Site) -> None:
+def test_a_chunk_that_cannot_be_had_yields_nothing(site: Site) -> None:
     task = site.task(2)
-    reader = site.reader
-    broken = faults_of(site.cvat.world).add("/data", status=400)
-    assert list(reader.media_bulk(urls(reader, task.id, range(2)))) == []
-    faults_of(site.cvat.world).clear(broken)
-    with site.cvat.bad_gateway(), pytest.raises(PlatformUnreachableError):
-        list(reader.media_bulk(urls(reader, task.id, range(2))))
+    faults_of(site.cvat.world).add("/data", status=400)
+    assert list(site.reader.media_bulk(urls(site.reader, task.id, range(2)))) == []
 
 
 def test_addresses_that_are_not_ours_and_tasks_that_are_gone_yield_nothing(site: Site) -> None:
@@ -468,10 +486,13 @@ class ChunkApi:
 
     data: bytes
     base: str = "http://cvat"
+    down: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def bytes(self, path: str, params: dict[str, Any] | None = None, *, what: str) -> bytes:
         self.asked.append(params or {})
+        if self.down:
+            raise PlatformUnreachableError("CVAT does not answer")
         return self.data
 
 
@@ -501,6 +522,20 @@ def test_chunks_of_a_video_are_asked_for_as_images(kind: str, quality: str) -> N
 def test_a_chunk_that_is_no_archive_with_one_image_per_frame_yields_nothing(data: bytes) -> None:
     found = images(ChunkApi(data))
     assert list(found.bulk([found.url(4, 0)])) == []
+
+
+def test_a_server_that_is_away_is_no_missing_chunk() -> None:
+    found = images(ChunkApi(b"", down=True))
+    with pytest.raises(PlatformUnreachableError):
+        list(found.bulk([found.url(4, 0)]))
+
+
+def test_a_chunk_is_fetched_again_only_for_a_good_part_of_it() -> None:
+    api = ChunkApi(chunk(*[b"a"] * 8))
+    found = images(api, size=8)
+    for wanted in (8, 1, 2):
+        list(found.bulk([found.url(4, n) for n in range(wanted)]))
+    assert len(api.asked) == 2
 
 
 def test_a_member_that_is_too_large_or_damaged_is_left_to_its_own_turn() -> None:

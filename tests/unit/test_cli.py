@@ -42,12 +42,13 @@ class FakePlugin:
     """The platform 'fake'; needs FAKE_URL as a real one needs its address."""
 
     name = "fake"
+    options = ()
 
     def __init__(self) -> None:
         self.platform = FakePlatform()
         self.error: Exception | None = None
 
-    def open(self, _project: str, _settings: Settings, state: dict[str, Any], save: Any) -> FakePlatform:
+    def open(self, _project: str, _settings: Settings, state: dict[str, Any], save: Any, memory: Any) -> FakePlatform:
         if self.error:
             raise self.error
         self.platform.state = state
