@@ -21,7 +21,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 # notes where the packages are.
 COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir common cvat_adapter ls_backend \
-    && touch common/__init__.py ls_backend/__init__.py \
+    && touch common/__init__.py cvat_adapter/__init__.py ls_backend/__init__.py \
     && make install VENV=/opt/venv EXTRAS=postgresql TORCH=${TORCH}
 COPY common ./common
 COPY cvat_adapter ./cvat_adapter

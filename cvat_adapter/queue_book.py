@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ROUND, MAPPED, LEFT = "round_task", "mapped", "left_out"
 """Memory kinds. Queue task -> {"version", "state", "frames", "at"} and, once so, "worked" (people did something in it)
-and "finished" (nothing is left to do); 'TASK:FRAME' of a queue task -> source sample; source sample that could not be had
--> {"why", "until"}."""
+and "finished" (nothing is left to do); 'TASK:FRAME' of a queue task -> source sample; source sample that could not be
+had -> {"why", "until"}."""
 REST_S = 3600.0
 """A frame that CVAT does not give is asked for again after this long."""
 

@@ -228,6 +228,35 @@ def test_frames_answered_in_an_overlapping_job_do_not_speak_for_the_other(tmp_pa
         assert ranks == [None, 1, 2]
 
 
+# --- queue tasks ---------------------------------------------------------------------------------------------
+
+
+def test_long_jobs_are_handed_out_as_queue_tasks_in_exact_order(tmp_path: Path) -> None:
+    with pool(tmp_path, frames=30, segment=30) as it:
+        it.port.state["options"]["queue"] = "task"
+        order = [29, 3, 17, 0, 8, *(n for n in range(30) if n not in (29, 3, 17, 0, 8))]
+        it.publish(order)
+        it.tend()
+        [queue] = [t for t in it.world.tasks.values() if t.project_id != it.project.id]
+        assert [int(f.name.split("-")[1]) for f in queue.frames] == order
+        jobs = it.cvat.jobs(queue)
+        assert [[s["points"][3] for s in job.shapes][:3] for job in jobs] == [[40, 41, 42], [50, 51, 52], [60, 61, 62]]
+        ann, bob = (it.users[name].id for name in ("ann", "bob"))
+        assert [job.assignee_id for job in jobs] == [ann, bob, ann]
+        assert it.jobs[0].assignee_id is None
+        rows = it.memory.all("job")
+        assert [(rows[str(j.id)]["rank"], rows[str(j.id)]["mode"]) for j in jobs] == [(n, "task") for n in (1, 2, 3)]
+        assert rows[str(jobs[0].id)]["sample"] == f"{it.task.id}:29"
+        assert rows[str(it.jobs[0].id)]["rank"] is None
+        with it.person("ann") as person:
+            tab = person.open(jobs[0].id)
+            tab.finish()
+        it.later(6)
+        it.tend()
+        assert sorted(s["frame"] for s in it.jobs[0].shapes) == sorted(order[:10])
+        assert dict(it.port.annotations(samples=[f"{it.task.id}:29"]))[f"{it.task.id}:29"] != []
+
+
 # --- requests ------------------------------------------------------------------------------------------------
 
 
