@@ -70,9 +70,8 @@ class Row:
 
     def settled(self, goal: str, updated: datetime) -> bool:
         """Whether exactly this is known to be there, as nothing has moved since."""
-        if self.writing or self.updated is None:
-            return False
-        return self.goal == goal and updated <= self.updated
+        # Not 'at most': of two saves at once the later may leave the earlier time.
+        return not self.writing and self.goal == goal and updated == self.updated
 
 
 class Ledger:

@@ -6,12 +6,13 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import PlatformError, PlatformUnreachableError, UnreadableImageError
 from common.media.decode import Decoder
-from cvat_adapter.nouns import Task, place_of
+from cvat_adapter.nouns import Task, place_of, sample_id
 from cvat_adapter.queue_plan import file_name, sample_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,21 @@ SPARSE = 4
 _UNFINISHED = ".part"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Fetched:
+    """What one call came to.
+
+    Attributes:
+        complete: All that can be had are there now.
+        broken: Samples that are no images -> why.
+        refused: Samples that CVAT would not give -> why.
+    """
+
+    complete: bool = False
+    broken: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 class QueueImages:
@@ -41,36 +57,47 @@ class QueueImages:
         """
         self._folder, self._api, self._reader, self._decoder = folder, api, reader, Decoder(max_pixels)
 
-    def fetch(self, samples: Sequence[str], tasks: Mapping[int, Task]) -> tuple[bool, dict[str, str], dict[str, str]]:
+    def fetch(self, samples: Sequence[str], tasks: Mapping[int, Task]) -> Fetched:
         """Fetch some of those that are not there, for about ``SLICE_S``.
 
         Args:
             samples: Of the source.
             tasks: Of the source, by id.
 
-        Returns:
-            Whether all are there now; the samples that are no images -> why; those that CVAT would not give -> why.
-
         Raises:
             PlatformUnreachableError: CVAT does not answer at all.
         """
-        broken: dict[str, str] = {}
-        refused: dict[str, str] = {}
-        end = time.monotonic() + SLICE_S
-        there = self._there()
-        waiting = [s for s in samples if s not in there]
-        while waiting and time.monotonic() < end:
-            group = _chunk_mates(waiting, tasks)
-            if not group:
-                refused[waiting[0]] = f"task {place_of(waiting[0])[0]} is gone"
-            elif len(group) >= SPARSE:
-                self._take_bulk(group, tasks, broken)
-            there = self._there()
-            for sample in (s for s in group if s not in there and s not in broken):
-                self._take_one(sample, tasks, broken, refused)
-            there = self._there()
-            waiting = [s for s in waiting if s not in there and s not in broken and s not in refused]
-        return not waiting, broken, refused
+        found, end = Fetched(), time.monotonic() + SLICE_S
+        while waiting := self._waiting(samples, found):
+            if time.monotonic() >= end:
+                return found
+            self._fetch_some(waiting, tasks, found)
+        found.complete = True
+        return found
+
+    def _waiting(self, samples: Iterable[str], found: Fetched) -> list[str]:
+        known = self._there().keys() | found.broken.keys() | found.refused.keys()
+        return [s for s in samples if s not in known]
+
+    def _fetch_some(self, waiting: Sequence[str], tasks: Mapping[int, Task], found: Fetched) -> None:
+        """Fetch the first one, and what comes in the same chunk."""
+        task, _ = place_of(waiting[0])
+        if task not in tasks:
+            found.refused[waiting[0]] = f"task {task} is gone"
+            return
+        names = {sample_id(task, f.number): f.name for f in self._reader.frames(tasks[task]) if not f.deleted}
+        mates = _chunk_mates(waiting, tasks[task].chunk_size)
+        found.refused |= {s: f"frame {place_of(s)[1]} of task {task} was deleted" for s in mates if s not in names}
+        group = [s for s in mates if s in names]
+        if len(group) >= SPARSE:
+            wanted = {self._reader.media_url(s, ""): s for s in group}
+            for url, data in self._reader.media_bulk(list(wanted)):
+                if url in wanted:
+                    self._store(wanted[url], data, names, found)
+        for sample in self._waiting(group, found):
+            data = self._one(sample, found)
+            if data is not None:
+                self._store(sample, data, names, found)
 
     def files(self, samples: Iterable[str]) -> list[tuple[str, Path]]:
         """(name in the queue task, file) of samples that are there, in their order."""
@@ -87,46 +114,33 @@ class QueueImages:
         found = ((sample_of(p.name), p) for p in self._folder.iterdir() if p.suffix != _UNFINISHED)
         return {sample: path for sample, path in found if sample is not None}
 
-    def _take_bulk(self, group: Sequence[str], tasks: Mapping[int, Task], broken: dict[str, str]) -> None:
-        wanted = {self._reader.media_url(s, ""): s for s in group}
-        for url, data in self._reader.media_bulk(list(wanted)):
-            if url in wanted:
-                self._store(wanted[url], data, tasks, broken)
-
-    def _take_one(
-        self, sample: str, tasks: Mapping[int, Task], broken: dict[str, str], refused: dict[str, str]
-    ) -> None:
+    def _one(self, sample: str, found: Fetched) -> bytes | None:
         task, frame = place_of(sample)
         params = {"type": "frame", "number": frame, "quality": "original"}
         try:
-            data = self._api.bytes(f"api/tasks/{task}/data/", params, what=f"fetch frame {frame} of task {task}")
+            return self._api.bytes(f"api/tasks/{task}/data/", params, what=f"fetch frame {frame} of task {task}")
         except PlatformError as error:
             if isinstance(error, PlatformUnreachableError):  # the server, or this frame alone?
                 self._api.get(f"api/tasks/{task}", what=f"look at task {task}")
-            refused[sample] = str(error)
-            return
-        self._store(sample, data, tasks, broken)
+            found.refused[sample] = str(error)
+            return None
 
-    def _store(self, sample: str, data: bytes, tasks: Mapping[int, Task], broken: dict[str, str]) -> None:
+    def _store(self, sample: str, data: bytes, names: Mapping[str, str], found: Fetched) -> None:
         task, frame = place_of(sample)
         try:
             image = self._decoder.check(data, f"frame {frame} of task {task}")
         except UnreadableImageError as error:
-            broken[sample] = str(error)
+            found.broken[sample] = str(error)
             return
-        names = {f.number: f.name for f in self._reader.frames(tasks[task])}
-        path = self._folder / file_name(sample, names.get(frame, ""), image.suffix)
+        path = self._folder / file_name(sample, names[sample], image.suffix)
         self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + _UNFINISHED)
         unfinished.write_bytes(image.data)
         unfinished.replace(path)
 
 
-def _chunk_mates(samples: Sequence[str], tasks: Mapping[int, Task]) -> list[str]:
-    """The first sample and those that come in the same chunk; [] where its task is gone."""
+def _chunk_mates(samples: Sequence[str], size: int) -> list[str]:
+    """Those of the first sample's task that come in the same chunk of ``size`` frames, itself first."""
     task, frame = place_of(samples[0])
-    if task not in tasks:
-        return []
-    size = max(1, tasks[task].chunk_size)
     places = ((s, *place_of(s)) for s in samples)
-    return [s for s, t, n in places if t == task and n // size == frame // size]
+    return [s for s, t, n in places if t == task and n // max(1, size) == frame // max(1, size)]

@@ -66,10 +66,10 @@ class QueueMaker:
         if plan.version != version:
             self._abandon(plan)
             return
-        ready, broken, refused = self._images.fetch(plan.kept, self._reader.tasks())
-        if broken or refused:
-            self._leave_out(plan, broken, refused)
-        elif ready:
+        found = self._images.fetch(plan.kept, self._reader.tasks())
+        if found.broken or found.refused:
+            self._leave_out(plan, found.broken, found.refused)
+        elif found.complete:
             self._fill(plan)
 
     def drop(self) -> None:

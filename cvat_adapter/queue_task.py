@@ -81,7 +81,7 @@ class QueueTasks:
         return (
             self._begin(version, places, jobs, rounds, annotators)
             or self._copies.step(jobs, rounds, self._sibling.twins)
-            or any(self._tidied(task, row, [j for j in jobs if j.task == task]) for task, row in rounds.items())
+            or any(self._tidied(task, row, jobs) for task, row in rounds.items() if not row.get("finished"))
         )
 
     def offers(self, jobs: Iterable[Job]) -> list[Offer]:
@@ -162,10 +162,9 @@ class QueueTasks:
             self._maker.begin(version, 1 + sum(row["version"] == version for row in rounds.values()), samples)
         return bool(samples)
 
-    def _tidied(self, task: int, row: Json, mine: Sequence[Job]) -> bool:
+    def _tidied(self, task: int, row: Json, jobs: Sequence[Job]) -> bool:
         """Delete a closed task that nobody has worked in, or finish one that is worked through."""
-        if row.get("finished"):
-            return False
+        mine = [j for j in jobs if j.task == task]
         if not mine:
             return self._book.is_gone(task)
         free = {j.id for j in self._free(mine)} if row["state"] == CLOSED else set()

@@ -8,7 +8,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,9 @@ from werkzeug.serving import make_server
 
 from common import compose, connection
 from common.config import Settings
+from common.domain import Instances, Prediction
 from common.loop import ActiveLearningLoop, Tools
+from common.ports import Model
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
 from common.web.app import create_app
@@ -35,7 +38,7 @@ from tests.cvat_server.announcements import courier_of
 from tests.cvat_server.people import Annotator, Manager
 from tests.cvat_server.server import FakeCvat
 from tests.cvat_server.world import Job, Task
-from tests.fakes import FakeModels, FakeTrainer
+from tests.fakes import FakeDetector, FakeModels, FakeTrainer
 
 SIZE = (64, 48)
 BOX = [8.0, 8.0, 40.0, 32.0]
@@ -50,6 +53,27 @@ def photo(seed: int) -> bytes:
     out = io.BytesIO()
     Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC).save(out, "PNG")
     return out.getvalue()
+
+
+@dataclass
+class Shifted(FakeDetector):
+    """Its one box begins ``shift`` pixels further to the right."""
+
+    shift: int = 0
+
+    def predict(self, paths: Sequence[Path]) -> list[Prediction | str]:
+        return [replace(p, instances=self._moved(p.instances)) for p in super().predict(paths)]
+
+    def _moved(self, seen: Instances) -> Instances:
+        return Instances(seen.boxes + np.array([[self.shift, 0, 0, 0]], np.float32), seen.scores)
+
+
+class LearningModels(FakeModels):
+    """Each round's model draws its box a little elsewhere, so that pre-annotations change."""
+
+    def detector(self, model: Model, *views: Any, **more: Any) -> FakeDetector:
+        super().detector(model, *views, **more)
+        return Shifted(model.names, self.seen, shift=int(model.sha256[0]))
 
 
 class Life:
@@ -82,12 +106,13 @@ class Life:
     def _serve(self, token: str) -> None:
         self._http = make_server("127.0.0.1", 0, lambda environ, start: self._app(environ, start), threaded=True)
         values = {"home": self.folder / "home", "min_new_labels": 10, "pause_s": 0, "validation_share": 0.3}
+        values["model_score_threshold"] = 0.05  # a dark image has a box, too
         access = {"cvat_url": self.cvat.url, "cvat_access_token": SecretStr(token)}
         self.settings = Settings(
             **{**values, **access, "url": f"http://127.0.0.1:{self._http.server_port}", **self._more}, _env_file=None
         )
         self.settings.folder.mkdir(parents=True, exist_ok=True)
-        self.models, self.trainer = FakeModels(("cat",)), FakeTrainer()
+        self.models, self.trainer = LearningModels(("cat",)), FakeTrainer()
         self.tools = self.worker()
         self._app = create_app(Backend(self.tools, lambda *_: []), [PLATFORM])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)

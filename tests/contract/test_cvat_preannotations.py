@@ -144,6 +144,7 @@ class Lab:
         told = {
             "v1": {0: [0, 20], 1: [0], 2: [0, 20]},
             "v2": {0: [0, 40], 1: [5], 3: [0]},
+            "one": {1: [0]},
             "": {},
         }
         return {self.frame(f): [self.box(f, x) for x in xs] for f, xs in told[version].items()}
@@ -486,6 +487,17 @@ def test_a_write_whose_answer_is_lost_is_finished_once(lab: Lab, action: str, ar
     faults.clear()
     lab.write("v2")
     assert lab.autos() == lab.expected("v2")
+
+
+def test_the_ids_of_a_create_are_on_the_disk_before_anything_else_is_asked(lab: Lab) -> None:
+    faults = faults_of(lab.cvat.world)
+    faults.after("PATCH", "annotations", 1, lambda: faults.add(lab.path, "GET", status=403))
+    with pytest.raises(AccessDeniedError):
+        lab.write("one")
+    faults.clear()
+    lab.person("delete", *lab.stored())
+    lab.write("one")
+    assert lab.stored() == []  # known to be a person's doing, not a create that never came
 
 
 def test_a_create_that_comes_after_its_repetition_is_taken_back(lab: Lab) -> None:

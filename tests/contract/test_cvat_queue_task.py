@@ -314,6 +314,13 @@ def test_a_frame_that_cvat_does_not_give_is_left_out_of_this_task(desk: Desk, ca
     assert desk.samples(desk.tasks[1]) == [f"{other.id}:0"]
 
 
+def test_a_frame_that_was_deleted_at_the_source_is_not_queued(desk: Desk) -> None:
+    task, _, frame = desk.best(1)[0].partition(":")
+    desk.person("plugin").call("PATCH", f"/api/tasks/{task}/data/meta", json={"deleted_frames": [int(frame)]})
+    desk.settle()
+    assert desk.samples(desk.tasks[0]) == desk.best(100)[1:]
+
+
 # --- handing out -----------------------------------------------------------------------------------------
 
 
@@ -450,6 +457,17 @@ def test_our_own_boxes_at_the_source_make_room_for_the_answer(desk: Desk) -> Non
     assert [(s["source"], s["points"]) for s in desk.shapes(sample)] == [("manual", BOX)]
 
 
+def test_a_refused_copy_is_said_and_holds_up_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.settle()
+    desk.answer(desk.jobs(desk.tasks[0])[0], 0)
+    faults_of(desk.world).add(r"/api/jobs/\d+/annotations", "PATCH", status=400, times=1)
+    with caplog.at_level(logging.INFO):
+        desk.settle()
+    assert "stays in the queue task alone" in caplog.text
+    assert desk.shapes(desk.best(1)[0]) == []
+    assert {s.id for s in desk.reader.samples() if s.answers} == set(desk.best(10))
+
+
 def test_a_deleted_frame_of_a_queue_task_answers_nothing(desk: Desk) -> None:
     desk.settle()
     (task,) = desk.tasks
@@ -551,6 +569,7 @@ def test_what_annotators_hold_unbegun_is_taken_back_by_the_inbox_and_then_goes(d
     desk.clock[0] += 4_000
     for _ in range(4):
         desk.inbox.take_back(desk.reader.jobs())
+        desk.hand_out()
     desk.settle()
     assert old not in desk.tasks
 
@@ -659,7 +678,7 @@ class Plug:
         return getattr(self._memory, name)
 
 
-@pytest.mark.parametrize("writes", range(9))
+@pytest.mark.parametrize("writes", range(7))
 def test_a_process_that_ends_between_two_writes_on_the_disk_makes_one_task(desk: Desk, writes: int) -> None:
     whole, desk.memory = desk.memory, Plug(desk.memory, writes)  # type: ignore[assignment]
     desk.start()
@@ -675,7 +694,7 @@ def test_a_process_that_ends_between_two_writes_on_the_disk_makes_one_task(desk:
     assert len(whole.all("mapped")) == 100
 
 
-@pytest.mark.parametrize("writes", range(8))
+@pytest.mark.parametrize("writes", range(10))
 def test_a_process_that_ends_while_answers_are_copied_copies_each_once(desk: Desk, writes: int) -> None:
     desk.settle()
     desk.answer(desk.jobs(desk.tasks[0])[0], *range(10))
