@@ -95,9 +95,7 @@ class QueueImages:
                 if url in wanted:
                     self._store(wanted[url], data, names, found)
         for sample in self._waiting(group, found):
-            data = self._one(sample, found)
-            if data is not None:
-                self._store(sample, data, names, found)
+            self._take_one(sample, names, found)
 
     def files(self, samples: Iterable[str]) -> list[tuple[str, Path]]:
         """(name in the queue task, file) of samples that are there, in their order."""
@@ -114,16 +112,17 @@ class QueueImages:
         found = ((sample_of(p.name), p) for p in self._folder.iterdir() if p.suffix != _UNFINISHED)
         return {sample: path for sample, path in found if sample is not None}
 
-    def _one(self, sample: str, found: Fetched) -> bytes | None:
+    def _take_one(self, sample: str, names: Mapping[str, str], found: Fetched) -> None:
         task, frame = place_of(sample)
         params = {"type": "frame", "number": frame, "quality": "original"}
         try:
-            return self._api.bytes(f"api/tasks/{task}/data/", params, what=f"fetch frame {frame} of task {task}")
+            data = self._api.bytes(f"api/tasks/{task}/data/", params, what=f"fetch frame {frame} of task {task}")
         except PlatformError as error:
             if isinstance(error, PlatformUnreachableError):  # the server, or this frame alone?
                 self._api.get(f"api/tasks/{task}", what=f"look at task {task}")
             found.refused[sample] = str(error)
-            return None
+            return
+        self._store(sample, data, names, found)
 
     def _store(self, sample: str, data: bytes, names: Mapping[str, str], found: Fetched) -> None:
         task, frame = place_of(sample)
