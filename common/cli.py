@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 
 from common import config
 from common.config import Settings
+from common.doctor_command import doctor
 from common.errors import HardfirstError, SettingError, UnknownNameError
 from common.experiments.commands import EXPERIMENTS
 from common.lifeline import die_with
@@ -305,7 +306,7 @@ def settings(markdown: bool) -> None:
         say(f"{name:<32} {default:<16} {meaning}")
 
 
-for _command in (*ROUNDS, *EXPERIMENTS):
+for _command in (*ROUNDS, *EXPERIMENTS, doctor):
     main.add_command(_command)
 
 

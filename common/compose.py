@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -33,11 +35,20 @@ def plugin(name: str) -> PlatformPlugin:
     return found[name]
 
 
-def open_platform(settings: Settings, store: Store, row: ProjectRow) -> Platform:
-    """The platform port of a project; what it must remember is kept in the store as it happens."""
+def open_platform(
+    settings: Settings, store: Store, row: ProjectRow, stored: Mapping[str, Any] | None = None
+) -> Platform:
+    """The platform port of a project; what it must remember is kept in the store as it happens.
+
+    ``stored`` is the platform state in the store where the row's is another one. Another port of the project may save
+    at the same time: of each word the last change counts.
+    """
+    last = deepcopy(dict(row.platform_state if stored is None else stored))
 
     def save(state: dict[str, Any]) -> None:
-        store.projects.update(row.key, platform_state=state)
+        nonlocal last
+        store.projects.keep_state(row.key, last, state)
+        last = deepcopy(state)
 
     return plugin(row.platform).open(row.external, settings, dict(row.platform_state), save, store.memories.of(row.key))
 

@@ -23,10 +23,13 @@ from common.media import Source, hosts_to_allow
 from common.ports import Change, ConnectOption, Platform, PlatformPlugin
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
+from common.worker import identity, take
 
 RETIRE_SLICE = 100
 HELD_S = 120.0
 """How long the worker keeps its hands off a project that is being connected here."""
+AWAITED_S = 60.0
+"""How long a disconnect waits for the worker to end its step: seconds, unless it sends a large block of an order."""
 
 
 def check_home(settings: Settings) -> None:
@@ -204,7 +207,7 @@ def _lasting(found: PlatformPlugin, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _connect(settings: Settings, store: Store, row: ProjectRow, *, replace: bool) -> tuple[list[Change], list[str]]:
-    port = open_platform(settings, store, row)
+    port = open_platform(settings, store, row, _known(store, row.key).platform_state)
     changes = port.connect(dry_run=False, replace=replace)
     spec = port.spec()
     numbered = highest_number(port.published())
@@ -249,19 +252,41 @@ def disconnect_project(
     plugin(platform)
     with opened(settings) as store:
         row = _known(store, f"{platform}:{project}")
-        port = open_platform(settings, store, row)
+        open_platform(settings, store, row)  # what is missing is said while nothing has changed
         gone: dict[str, Any] = {"state": "archived", "publication": None, "way_back": {}, "training_asked": None}
         store.projects.update(row.key, reason="disconnected by a person", **gone)
         _stop_round(store, row)
-        try:
-            changes = port.disconnect()
-            if not keep_predictions:
-                _remove(store, row, port, progress)
-        except ProjectGoneError:
-            changes = []
-        store.projects.update(row.key, platform_state=port.state)
+        with _without_worker(store, row.key):
+            changes = _put_back(settings, store, row.key, keep_predictions, progress)
         store.journal.write(row.key, "disconnected by a person")
         return changes
+
+
+def _put_back(
+    settings: Settings, store: Store, key: str, keep_predictions: bool, progress: Callable[[int], None]
+) -> list[Change]:
+    row = _known(store, key)  # as the worker left it
+    port = open_platform(settings, store, row)
+    try:
+        changes = port.disconnect()
+        if not keep_predictions:
+            _remove(store, row, port, progress)
+    except ProjectGoneError:
+        changes = []
+    store.projects.update(key, platform_state=port.state)
+    return changes
+
+
+@contextmanager
+def _without_worker(store: Store, key: str) -> Iterator[None]:
+    """Inside, no worker is at this archived project: what one writes on the platform meanwhile would stay there."""
+    me, end = identity(), time.monotonic() + AWAITED_S
+    while not take(store, key, me) and time.monotonic() < end:
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        store.projects.release(me, key)
 
 
 def _stop_round(store: Store, row: ProjectRow) -> None:
@@ -348,5 +373,12 @@ def set_project(
 def _known(store: Store, key: str) -> ProjectRow:
     row = store.projects.get(key)
     if row is None:
-        raise UnknownNameError(f"no project {key!r}; there are {[p.key for p in store.projects.all()]}")
+        raise unknown(key, store)
     return row
+
+
+def unknown(key: str, store: Store) -> UnknownNameError:
+    """The error for a project that is not there."""
+    known = [p.key for p in store.projects.all()]
+    first = "none is connected yet: run `hardfirst connect PLATFORM --project ID`"
+    return UnknownNameError(f"no project {key!r}; " + (f"there are {known}" if known else first))

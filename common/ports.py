@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from common.average_precision import Matches
 from common.domain import Annotation, Label, Prediction, ProjectSpec, QueueItem, RemoteSample
@@ -38,6 +39,31 @@ class Drift:
     what: str
     healed: bool
     fix: str = ""
+
+
+CheckState = Literal["ok", "warning", "problem", "not applicable"]
+"""What a check of ``hardfirst doctor`` comes to; 'not applicable' = it could not, or need not, be looked at."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check of ``hardfirst doctor`` saw. Holds no secret.
+
+    Attributes:
+        name: Of the check.
+        state: See ``CheckState``.
+        evidence: What was seen, for people.
+        fix: Exactly what to do; '' where nothing is to be done.
+        about: Project key or platform it is about, '' = the service.
+        mend: Does what is safe of the fix and returns what was done, in words; None = only a person can.
+    """
+
+    name: str
+    state: CheckState
+    evidence: str
+    fix: str = ""
+    about: str = ""
+    mend: Callable[[], str] | None = field(default=None, compare=False, repr=False)
 
 
 class Memory(Protocol):
@@ -369,6 +395,44 @@ class PlatformPlugin(Protocol):
 
     def blueprint(self, backend: Any) -> Any:
         """The Flask blueprint that speaks this platform's protocol (see ``common.web.Backend``)."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One project as ``hardfirst doctor`` hands it to the checks of its platform.
+
+    Attributes:
+        project: The platform's id.
+        connected: Whether hardfirst serves it, or has stopped until a person decides.
+        answers: Whether hardfirst itself answers at HARDFIRST_URL, seen from here.
+        version: The active publication, None before the first.
+        state: What its port keeps; a copy.
+        memory: What its port remembers, to be read only.
+        port: A fresh port that keeps its state, for mending: the worker leaves the project alone inside.
+    """
+
+    project: str
+    connected: bool
+    answers: bool
+    version: str | None
+    state: dict[str, Any]
+    memory: Memory
+    port: Callable[[], AbstractContextManager[Platform]]
+
+
+@runtime_checkable
+class CheckedPlugin(Protocol):
+    """A ``PlatformPlugin`` that ``hardfirst doctor`` can ask; one without this method has no checks of its own."""
+
+    def checks(self, settings: Any, patients: Sequence[Patient]) -> list[Finding]:
+        """Look at the platform and at each project there; nothing is changed but by ``Finding.mend``.
+
+        A platform that refuses, or does not answer, is a finding. Findings of a project say so in ``about`` by its
+        id there. Is given up after some 20 seconds.
+
+        Raises:
+            SettingError: Address or token are missing.
+        """
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

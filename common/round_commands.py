@@ -23,7 +23,7 @@ WIDE = 240
 """Columns of a table where nobody looks: what is piped is not folded."""
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
-project_option = click.option("--project", "key", required=True, help="platform:id, such as label-studio:12.")
+project_option = click.option("--project", "key", required=True, help="platform:id, such as label-studio:12 or cvat:4.")
 
 
 def say(text: str, style: str | None = None) -> None:

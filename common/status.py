@@ -10,8 +10,7 @@ from typing import Any
 
 from common import compose
 from common.config import Settings, variable
-from common.connection import opened
-from common.errors import UnknownNameError
+from common.connection import opened, unknown
 from common.loop.overview import project_status
 
 
@@ -25,7 +24,7 @@ def statuses(settings: Settings, key: str | None = None) -> list[dict[str, Any]]
         tools = compose.tools(settings, store)
         projects = store.projects.all()
         if key is not None and key not in [p.key for p in projects]:
-            raise UnknownNameError(f"no project {key!r}; there are {[p.key for p in projects]}")
+            raise unknown(key, store)
         return [project_status(tools, p) for p in projects if key in (None, p.key)]
 
 

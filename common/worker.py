@@ -51,6 +51,16 @@ def _dead(owner: str) -> bool:
         return True
 
 
+def take(store: Store, key: str, me: str) -> bool:
+    """The lease on a project, or one whose holder died on this machine; of other machines only those that ran out."""
+    if store.projects.lease(key, me, LEASE_S) is not None:
+        return True
+    for owner in filter(_dead, store.projects.owners()):
+        log.info("%s is gone; its projects are taken over", owner)
+        store.projects.release(owner)
+    return store.projects.lease(key, me, LEASE_S) is not None
+
+
 class Worker:
     """Steps every project until told to stop."""
 
@@ -93,18 +103,13 @@ class Worker:
         for row in self._store.projects.all():
             if self._stop.is_set():
                 break
-            if self._rests.get(row.key, (0.0, 0.0))[0] <= time.monotonic() and self._lease(row.key):
+            gone = row.state == "archived"
+            rests = self._rests.get(row.key, (0.0, 0.0))[0] > time.monotonic() and not gone
+            if not rests and take(self._store, row.key, self._me):
                 moved |= self._step(row.key)
+                if gone:  # who disconnects waits for this
+                    self._store.projects.release(self._me, row.key)
         return moved
-
-    def _lease(self, key: str) -> bool:
-        """Ours, or one whose holder died on this machine; of other machines only those that ran out."""
-        if self._store.projects.lease(key, self._me, LEASE_S) is not None:
-            return True
-        for owner in filter(_dead, self._store.projects.owners()):
-            log.info("%s is gone; its projects are taken over", owner)
-            self._store.projects.release(owner)
-        return self._store.projects.lease(key, self._me, LEASE_S) is not None
 
     def _step(self, key: str) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.ports import ConnectOption, Memory
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from common.config import Settings
-    from common.ports import Platform
+    from common.ports import Finding, Patient, Platform
 
 
 class Cvat:
@@ -21,6 +21,7 @@ class Cvat:
     options = (
         ConnectOption("org", "Short name of the organisation; default the project's own.", metavar="SLUG"),
         ConnectOption("queue", "How annotators get their order: inbox (default) or task.", metavar="inbox|task"),
+        ConnectOption("job-value", "Best frame of a job (max, default) or mean of its three best.", metavar="max|top3"),
         ConnectOption("annotators", "Only these user names get jobs; default every worker.", metavar="NAME,NAME"),
         ConnectOption("create-labels", "Create a label for each class of the model that has none.", "classes"),
     )
@@ -55,6 +56,12 @@ class Cvat:
 
         made: Blueprint = blueprint(backend)
         return made
+
+    def checks(self, settings: Settings, patients: Sequence[Patient]) -> list[Finding]:
+        """What `hardfirst doctor` finds in CVAT; see ``common.ports.CheckedPlugin``."""
+        from cvat_adapter.checks import examine
+
+        return examine(settings, patients)
 
 
 PLATFORM = Cvat()

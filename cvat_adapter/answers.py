@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from common.domain import Annotation, LabelledBox
+from common.errors import PlatformUnreachableError
 from cvat_adapter import wire
-from cvat_adapter.nouns import Frame, Job, Labels, Task, place_of
+from cvat_adapter.nouns import Frame, Job, Labels, Task, place_of, understood
 
 FEW_JOBS = 3
 """So many jobs of a task are read one by one; more of them by one request for the whole task."""
+
+log = logging.getLogger(__name__)
 
 Json = Mapping[str, Any]
 Places = Mapping[str, Sequence[tuple[int, int]]]
@@ -73,21 +77,26 @@ class Answers:
             self._known[task.project] = self._labels(task.project)
         for job, raw in self._raw(task, jobs):
             inside = {n: frames[n] for n in job.frames if n in frames}
-            for n, (boxes, dropped) in wire.answers(raw, inside, self._known[task.project]).items():
+            with understood(f"the annotations of job {job.id}"):
+                drawn = wire.answers(raw, inside, self._known[task.project])
+            for n, (boxes, dropped) in drawn.items():
                 found.setdefault(n, []).append((job, boxes, dropped))
         return found
 
     def _raw(self, task: Task, jobs: Sequence[Job]) -> Iterator[tuple[Job, Json]]:
         """(job, its annotations): where jobs overlap CVAT merges them when the task is asked, so each is asked."""
-        if task.overlap or len(jobs) <= FEW_JOBS:
-            for job in jobs:
-                raw = self._read(f"api/jobs/{job.id}/annotations/", f"read the annotations of job {job.id}")
-                if raw is not None:
-                    yield job, raw
-            return
-        raw = self._read(f"api/tasks/{task.id}/annotations/", f"read the annotations of task {task.id}")
-        if raw is not None:
-            yield from _split(raw, jobs)
+        if not task.overlap and len(jobs) > FEW_JOBS:
+            try:
+                raw = self._read(f"api/tasks/{task.id}/annotations/", f"read the annotations of task {task.id}")
+            except PlatformUnreachableError as error:  # away, or too slow for a task of thousands of jobs?
+                log.warning("%s; its jobs are read one by one", error)
+            else:
+                yield from _split(raw, jobs) if raw is not None else ()
+                return
+        for job in jobs:
+            raw = self._read(f"api/jobs/{job.id}/annotations/", f"read the annotations of job {job.id}")
+            if raw is not None:
+                yield job, raw
 
 
 def _split(raw: Json, jobs: Sequence[Job]) -> Iterator[tuple[Job, Json]]:

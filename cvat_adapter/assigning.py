@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from common.errors import PlatformError
-from cvat_adapter import refusals
-from cvat_adapter.nouns import Job, moment
+from cvat_adapter import refusals, rights
+from cvat_adapter.nouns import Job, job_of
+from cvat_adapter.rights import Member
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
@@ -19,14 +18,6 @@ MEMBERS_S = 60.0
 """Members of the organisation are read at most this often."""
 REFUSED = (400, 403, 404, 500)
 """Answers that are about one assignment; CVAT says 500 to a user who does not exist."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One active member of the organisation."""
-
-    name: str
-    role: str
 
 
 class Assigning:
@@ -47,9 +38,7 @@ class Assigning:
         if not self.possible:
             return {}
         if not 0 <= self._clock() - self._read_at < MEMBERS_S:
-            rows = self._api.pages("api/memberships", what=f"list the members of {self._api.organization!r}")
-            active = (r for r in rows if r.get("user") and r.get("is_active", True))
-            self._members = {int(r["user"]["id"]): Member(str(r["user"]["username"]), str(r["role"])) for r in active}
+            self._members = {m.id: m for m in rights.members(self._api, str(self._api.organization))}
             self._read_at = self._clock()
         return self._members
 
@@ -61,7 +50,7 @@ class Assigning:
             return None
         if status >= 300:
             raise self._error(status, body, what)
-        return _job(body)
+        return job_of(body)
 
     def shapes(self, number: int) -> Mapping[str, Any]:
         """JSON of a job's annotations."""
@@ -79,19 +68,3 @@ class Assigning:
     def _error(self, status: int, body: Any, what: str) -> PlatformError:
         slug = self._api.organization or ""
         return refusals.refusal(status, body, base=self._api.base, what=what, organization=slug)
-
-
-def _job(raw: Mapping[str, Any]) -> Job:
-    assignee = raw.get("assignee") or {}
-    return Job(
-        id=int(raw["id"]),
-        task=int(raw["task_id"]),
-        start=int(raw["start_frame"]),
-        stop=int(raw["stop_frame"]),
-        state=str(raw["state"]),
-        stage=str(raw["stage"]),
-        assignee=assignee.get("id"),
-        updated=moment(raw["updated_date"]) or datetime.min.replace(tzinfo=UTC),
-        assigned=moment(raw.get("assignee_updated_date")),
-        assignee_name=str(assignee.get("username") or ""),
-    )

@@ -73,7 +73,7 @@ class Claims:
         return mine
 
     def _is_over(self, turn: dict[str, Any]) -> bool:
-        return bool(turn["over"]) or self._clock() - turn["at"] > TURN_S
+        return bool(turn["over"]) or not 0 <= self._clock() - turn["at"] <= TURN_S
 
     def all(self) -> dict[int, Claim]:
         """Job -> its claim."""
@@ -107,8 +107,3 @@ class Claims:
         """The job is no longer theirs through us. The slot goes last: a slot alone is known to be nobody's."""
         self._memory.drop(TAKEN, [str(claim.job)])
         self._memory.drop(SLOT, [claim.slot])
-
-    def forget(self) -> None:
-        """All of it."""
-        for kind in (TAKEN, SLOT, TURN):
-            self._memory.drop(kind)

@@ -75,13 +75,21 @@ class Api:
         """Every row of a list, 100 per request; ``params`` may hold ``filter``, a JsonLogic text."""
         number = 1
         while True:
-            page = self.get(path, {"page_size": PAGE, **(params or {}), "page": number}, what=what, gone=gone)
-            if not isinstance(page, Mapping) or "results" not in page:
-                raise refusals.not_cvat(self.base, 200)
-            yield from page["results"]
-            if not page.get("next"):
+            # A later page that is not there means a list that became shorter, not a project that is gone.
+            some, more = self.page(path, {**(params or {}), "page": number}, what=what, gone="" if number > 1 else gone)
+            yield from some
+            if not more:
                 return
             number += 1
+
+    def page(
+        self, path: str, params: Mapping[str, Any], *, what: str, gone: str = ""
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """(at most 100 rows of a list, whether there are more)."""
+        page = self.get(path, {"page_size": PAGE, **params}, what=what, gone=gone)
+        if not isinstance(page, Mapping) or not isinstance(page.get("results"), list):
+            raise refusals.not_cvat(self.base, 200)
+        return page["results"], bool(page.get("next"))
 
     def bytes(self, path: str, params: Mapping[str, Any] | None = None, *, what: str) -> bytes:
         """The body of a GET as it is; a chunk that CVAT is still building is waited for, about a minute."""
@@ -204,6 +212,9 @@ def open_api(settings: Settings) -> Api:
         return Api(base, token=token)
     if username and password:
         return Api(base, username=username, password=password.get_secret_value())
+    if username or password:
+        missing = "CVAT_PASSWORD" if username else "CVAT_USERNAME"
+        raise SettingError(f"{missing} is not set but its other half is: set both, or CVAT_ACCESS_TOKEN")
     raise SettingError(
         "CVAT_ACCESS_TOKEN is not set: make an access token that is not read-only in CVAT (profile > Security) and "
         "give it there, or give CVAT_USERNAME and CVAT_PASSWORD"

@@ -12,6 +12,7 @@ from common.errors import NotListedError, ProjectGoneError, SettingError, Unsupp
 from common.ports import Change, Drift, Memory
 from cvat_adapter import advice, rights, webhook
 from cvat_adapter.nouns import NEW, Job, Labels
+from cvat_adapter.ranking import AGGREGATES
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 Saver = Callable[[dict[str, Any]], None]
 """Keeps the state; called before each write that must be undoable."""
 
-QUEUES = ("inbox", "task")
+CHOICES = {"queue": ("inbox", "task"), "job_value": tuple(AGGREGATES)}
+"""Option -> what it may be; the first is what it is unless told otherwise."""
+USUAL = {"annotators": "every worker", **{name: allowed[0] for name, allowed in CHOICES.items()}}
+"""What decides who gets which job, as it is where nobody chose."""
 TOUCHED = timedelta(seconds=5)
 """An assignment itself moves a job's updated_date by as much at most."""
 
@@ -30,8 +34,9 @@ class Connection:
 
     ``state`` holds: ``options`` (of ``connect``), ``before`` (ids of the webhooks that existed, and ours if it did),
     ``hook`` (number and secret's fingerprint of ours), ``events`` (that ours tells), ``labels`` (names we created),
-    ``organization``, ``user`` (our id and name), ``leaving`` (True from ``disconnect`` on). What we made is what is
-    ours by address and was not there before: so a crash between a write and its record loses nothing.
+    ``mode`` (how jobs are handed out), ``organization``, ``user`` (our id and name), ``leaving`` (True from
+    ``disconnect`` on). What we made is what is ours by address and was not there before: so a crash between a write
+    and its record loses nothing.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class Connection:
         events = webhook.known(self._api.get("api/webhooks/events", {"type": "project"}, what="list webhook events"))
         hooks = self._hooks()
         ours, wanted = self._ours(hooks), webhook.wanted(events)
-        changes = [*_label_changes(missing), *self._hook_changes(ours, wanted)]
+        changes = [*self._mode_changes(options), *_label_changes(missing), *self._hook_changes(ours, wanted)]
         if not dry_run:
             self._remember(hooks, ours, standing, wanted, missing)
             self._create_labels(missing)
@@ -99,8 +104,9 @@ class Connection:
 
     def _options(self) -> Mapping[str, Any]:
         options: Mapping[str, Any] = self.state.get("options") or {}
-        if (queue := options.get("queue", QUEUES[0])) not in QUEUES:
-            raise SettingError(f"--queue is {queue!r}: it must be {' or '.join(QUEUES)}")
+        for name, allowed in CHOICES.items():
+            if (given := options.get(name, allowed[0])) not in allowed:
+                raise SettingError(f"--{name.replace('_', '-')} is {given!r}: it must be {' or '.join(allowed)}")
         if (org := options.get("org")) is not None and not (str(org).isascii() and str(org).isprintable() and org):
             raise SettingError(f"--org is {org!r}: give the organization's short name, as CVAT shows it")
         return options
@@ -125,6 +131,11 @@ class Connection:
                 "connect with --create-labels"
             )
         return missing
+
+    def _mode_changes(self, options: Mapping[str, Any]) -> list[Change]:
+        """What a person chose otherwise than at the last ``connect``."""
+        was, now = {**USUAL, **self.state.get("mode", {})}, _mode(options)
+        return [Change(n.replace("_", " "), was[n], now[n]) for n in USUAL if was[n] != now[n]]
 
     def _hook_changes(self, ours: webhook.Hook | None, events: list[str]) -> list[Change]:
         if ours is None:
@@ -156,9 +167,10 @@ class Connection:
         kept = {"id": ours["id"], **{k: ours.get(k) for k in webhook.KEPT}} if ours else None
         self.state.setdefault("before", {"webhooks": [row["id"] for row in hooks], "hook": kept})
         self.state["labels"] = sorted({*self.state.get("labels", []), *missing})
-        self.state |= {"organization": standing.organization, "events": events}
+        self.state |= {"organization": standing.organization, "events": events, "mode": _mode(self._options())}
         self.state["user"] = {"id": standing.user, "name": standing.name}
-        self.state.pop("leaving", None)
+        if self.state.pop("leaving", False):
+            self.state.pop("active", None)  # the worker's last word of the former connection
         self.save(self.state)
 
     def _create_labels(self, names: list[str]) -> None:
@@ -248,7 +260,7 @@ class Connection:
         self.state["leaving"] = True
         self.save(self.state)
         changes = [*self._free_jobs(), *self._restore_hook(before), *self._labels_left()]
-        for key in ("before", "hook", "events", "labels"):
+        for key in ("before", "hook", "events", "labels", "mode"):
             self.state.pop(key, None)
         self.save(self.state)
         return changes
@@ -293,8 +305,16 @@ class Connection:
         return changes
 
     def _unassign(self, job: Job) -> bool:
-        status, _ = self._api.try_send("PATCH", f"api/jobs/{job.id}", {"assignee": None}, what=f"unassign job {job.id}")
+        path, what = f"api/jobs/{job.id}", f"unassign job {job.id}"
+        status, now = self._api.try_send("PATCH", path, {"assignee": None}, what=what)
+        if status < 300 and now["state"] != NEW:  # begun since it was listed: it stays theirs
+            self._api.try_send("PATCH", path, {"assignee": job.assignee}, what=f"leave job {job.id} with its annotator")
+            return False
         return status < 300
+
+
+def _mode(options: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(options.get(name) or usual) for name, usual in USUAL.items()}
 
 
 def _label_changes(names: list[str]) -> list[Change]:

@@ -13,6 +13,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from common.errors import PlatformError, PlatformUnreachableError
 from cvat_adapter.nouns import Frame, Task
+from cvat_adapter.refusals import FailedError
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
@@ -76,9 +77,9 @@ class Images:
         try:
             query = {"type": "chunk", "number": chunk, "quality": quality}
             data = self._api.bytes(f"api/tasks/{task.id}/data/", query, what=what)
-        except PlatformUnreachableError:
-            raise
         except PlatformError as error:
+            if isinstance(error, PlatformUnreachableError) and not isinstance(error, FailedError):
+                raise
             log.warning("%s", error)
             self._had.add((task.id, chunk))
             return

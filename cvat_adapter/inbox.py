@@ -18,7 +18,7 @@ from common.config import Settings
 from common.ports import Memory
 from cvat_adapter.assigning import REFUSED, Assigning
 from cvat_adapter.claims import Claim, Claims
-from cvat_adapter.nouns import NEW, Job
+from cvat_adapter.nouns import COMPLETED, NEW, Job
 from cvat_adapter.ranking import Offer
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Inbox:
         Args:
             api: Of CVAT.
             memory: Of the project.
-            settings: ``wip`` and ``done_stage``.
+            settings: ``wip``.
             state: Of the project's port.
             untouched: See ``Preannotations.untouched``.
             clock: Seconds since the epoch.
@@ -99,13 +99,13 @@ class Inbox:
         return [u for u in self.annotators() if u not in self._rests]
 
     def _open(self, jobs: Iterable[Job]) -> Counter[int]:
-        """User -> open jobs: those CVAT lists as theirs, and those claimed since it was asked."""
-        theirs = {j.id: j.assignee for j in jobs if j.assignee is not None and not self._done(j)}
+        """User -> open jobs: those CVAT lists as theirs, and those claimed since it was asked.
+
+        Who has completed a job is done with it, whatever review it waits for.
+        """
+        theirs = {j.id: j.assignee for j in jobs if j.assignee is not None and j.state != COMPLETED}
         theirs |= {c.job: c.user for c in self._claims.all().values()}
         return Counter(u for u in theirs.values() if u is not None)
-
-    def _done(self, job: Job) -> bool:
-        return job.done(self._settings.done_stage)
 
     @property
     def _version(self) -> str:
@@ -206,11 +206,11 @@ class Inbox:
         return any(moved)
 
     def _confirmed(self, claim: Claim, job: Job | None) -> bool:
-        return job is not None and job.assignee == claim.user and not self._done(job) and bool(claim.updated)
+        return job is not None and job.assignee == claim.user and job.state != COMPLETED and bool(claim.updated)
 
     def _settled(self, claim: Claim, *, stays: bool) -> bool:
         job = self._cvat.read(claim.job)
-        if job is None or self._done(job):
+        if job is None or job.state == COMPLETED:
             self._claims.drop(claim)
             return True
         if stays and job.assignee == claim.user:
@@ -270,7 +270,18 @@ class Inbox:
         job = self._cvat.read(claim.job)
         if job is None or not self._unmoved(claim, job):
             return False
-        return self._is_ours(job, self._cvat.shapes(claim.job)) and self._unassign(claim)
+        if not self._is_ours(job, self._cvat.shapes(claim.job)) or not self._unassign(claim):
+            return False
+        self._give_back_if_begun(claim)
+        return True
+
+    def _give_back_if_begun(self, claim: Claim) -> None:
+        """Who saved between our last look and our request keeps the job: begun and nobody's, it would stay so."""
+        job = self._cvat.read(claim.job)
+        if job is None or job.assignee is not None:
+            return
+        if job.state != NEW or not self._is_ours(job, self._cvat.shapes(claim.job)):
+            self._cvat.assign(claim.job, claim.user)
 
     def _quiet(self, jobs: Iterable[Job]) -> set[int]:
         """Everybody with a claim who saved nothing for a while; what our own assignment moved does not count."""

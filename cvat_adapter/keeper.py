@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ from cvat_adapter.ledger import Ledger
 from cvat_adapter.nouns import Job, Labels, sample_id
 from cvat_adapter.places import PLACE, item_of
 from cvat_adapter.preannotations import Preannotations
+from cvat_adapter.queue_book import ROUND
 from cvat_adapter.queue_task import QueueTasks
 from cvat_adapter.ranking import Offer, rank, samples_of
 from cvat_adapter.reading import Reader
+from cvat_adapter.refusals import FailedError
 
 JOB, WRITTEN = "job", "written"
 """Kinds of rows: job -> what ``GET /api/jobs`` shows; job -> [version, places] its pre-annotations were made from."""
@@ -37,7 +40,8 @@ transaction may commit after its time. All jobs of a new task have nearly the sa
 SLICE_S = 3.0
 """Writing stops after this long and goes on at the next call."""
 TRIES = 3
-"""A job whose pre-annotations fail so often is handed out without; so many jobs that fail in a row are one trouble."""
+"""A job whose pre-annotations fail so often is handed out without; so many jobs of a task that fail in a row are one
+trouble, and the other tasks go on."""
 OUTAGES = (PlatformUnreachableError, AccessDeniedError, ProjectGoneError)
 
 log = logging.getLogger(__name__)
@@ -55,6 +59,7 @@ class _Plan:
         labels: Of the jobs, once they were needed.
         passed_by: Of the offers, the ids of those that could not be written; the next look tries again.
         counts: Job -> its frames that have a place, once they were counted.
+        failed: Task -> its jobs that could not be written, one after the other.
         settled: Whether the claims were compared with the jobs.
         old: Whether we changed assignees since the jobs were listed.
         over: Whether nothing is left to do.
@@ -67,6 +72,7 @@ class _Plan:
     labels: Labels | None = None
     passed_by: set[int] = field(default_factory=set)
     counts: dict[int, int] = field(default_factory=dict)
+    failed: Counter[int] = field(default_factory=Counter)
     settled: bool = False
     old: bool = False
     over: bool = False
@@ -102,13 +108,18 @@ class Keeper:
         self._shown: dict[str, Any] | None = None
         self._fails: dict[int, int] = {}
 
+    def _option(self, name: str) -> str:
+        return str((self._state.get("options") or {}).get(name) or "")
+
     @property
     def _by_task(self) -> bool:
-        return bool((self._state.get("options") or {}).get("queue") == "task")
+        return self._option("queue") == "task"
 
-    def forget_places(self) -> None:
-        """Rows of places were written: they are read again at the next look, which is due."""
-        self._orders = ("", 0, {})
+    def places_came(self, version: str, orders: Mapping[str, float]) -> None:
+        """Rows of places were written, so that a look is due; those that were read already are not read again."""
+        if self._orders[0] == version:
+            there = {**self._orders[2], **orders}
+            self._orders = (version, len(there), there)
         self._news = True
 
     def tend(self, *, news: bool) -> bool:
@@ -175,7 +186,9 @@ class Keeper:
         without = {s for job in jobs if job.done(stage) for s in samples_of(job)}
         if self.there is not None:
             without |= orders.keys() - self.there
-        return rank((job for job in jobs if not job.done(stage)), orders, without=without)
+        queued = self._memory.all(ROUND)  # from a time with queue tasks: their frames are in jobs of their own
+        open_ = (job for job in jobs if not job.done(stage) and str(job.task) not in queued)
+        return rank(open_, orders, without=without, how=self._option("job_value") or "max")
 
     def _forget_gone(self, jobs: Sequence[Job]) -> None:
         here = {str(job.id) for job in jobs}
@@ -234,7 +247,7 @@ class Keeper:
 
     def _write(self, plan: _Plan, offers: Sequence[Offer], until: float) -> bool:
         """Pre-annotate jobs in this order until time is up; returns whether there was one to write."""
-        failed, found = 0, False
+        found = False
         for job in (o.job for o in offers):
             if job.id in plan.passed_by or self._is_written(plan, job):
                 continue
@@ -243,15 +256,23 @@ class Keeper:
             found = True
             try:
                 self._write_one(plan, job)
-                failed = 0
-            except OUTAGES:
-                raise
+                plan.failed[job.task] = 0
             except PlatformError as error:
-                failed += 1
-                self._pass_by(plan, job, str(error))
-                if failed == TRIES:
+                if isinstance(error, OUTAGES) and not isinstance(error, FailedError):
                     raise
+                self._pass_by(plan, job, str(error))
+                self._blame(plan, job.task, error)
         return found
+
+    def _blame(self, plan: _Plan, task: int, error: PlatformError) -> None:
+        """Leave a task where one job after the other fails; raises ``error`` where none could be written at all."""
+        plan.failed[task] += 1
+        if plan.failed[task] < TRIES:
+            return
+        plan.passed_by.update(o.job.id for o in plan.offers if o.job.task == task)
+        written = any(version == plan.version for version, _ in self._marks().values())
+        if not written and all(o.job.id in plan.passed_by for o in plan.offers):
+            raise error
 
     def _write_one(self, plan: _Plan, job: Job) -> None:
         frames = self._frames(job)
@@ -273,7 +294,7 @@ class Keeper:
         """Leave a job for this look; one that fails again and again is handed out as it is."""
         plan.passed_by.add(job.id)
         self._fails[job.id] = self._fails.get(job.id, 0) + 1
-        log.info("job %d could not be pre-annotated: %s", job.id, why)
+        log.warning("job %d could not be pre-annotated: %s", job.id, why)
         if self._fails[job.id] >= TRIES:
             self._mark(plan, job)
 

@@ -95,11 +95,6 @@ class Ledger:
         """Ids of the jobs where a shape of ours is or may be, ascending."""
         return sorted(int(key) for key, value in self._memory.all(KIND).items() if _row(value).holds)
 
-    def written(self, version: str) -> dict[int, datetime]:
-        """Job id -> ``Job.updated`` when all of ``version`` was found there; without jobs where a write is open."""
-        found = ((int(key), _row(value)) for key, value in self._memory.all(KIND).items())
-        return {job: r.updated for job, r in found if r.updated and r.goal and r.version == version and not r.writing}
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -276,7 +271,6 @@ def _json(row: Row) -> dict[str, Any]:
         "deleting": sorted(row.deleting),
         "sent": [{"at": one.at.isoformat(), "shapes": [list(place) for place in one.shapes]} for one in row.sent],
         "closed": sorted(row.closed),
-        "writing": row.writing,
     }
 
 

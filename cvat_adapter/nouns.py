@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+
+from common.errors import PlatformError
 
 NEW, IN_PROGRESS, COMPLETED, REJECTED = "new", "in progress", "completed", "rejected"
 """States of a job."""
@@ -96,8 +100,11 @@ class Job:
 
     @property
     def writable(self) -> bool:
-        """Whether we may write shapes: nobody can have it open with unsaved edits."""
-        return self.state == NEW and self.assignee is None
+        """Whether we may write shapes and hand it out: nobody can have it open with unsaved edits.
+
+        Not past the first stage: CVAT makes a job new again as it goes on to the next one, where it holds answers.
+        """
+        return self.state == NEW and self.assignee is None and self.stage == STAGES[0]
 
     def done(self, stage: str) -> bool:
         """Whether it counts as labelled from ``stage`` on."""
@@ -115,6 +122,56 @@ class Labels:
     def names(self) -> dict[int, str]:
         """Label id -> name."""
         return {i: n for n, i in self.ids.items()}
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Inside, JSON of CVAT is taken apart. Raises PlatformError where it is not as we know it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise PlatformError(
+            f"CVAT gives {what} in a form that hardfirst does not know ({type(error).__name__}: {error}): it must be "
+            "CVAT 2.65 or later; look for a newer hardfirst"
+        ) from error
+
+
+def job_of(raw: Mapping[str, Any]) -> Job:
+    """A job as CVAT gives it. Raises PlatformError."""
+    with understood("a job"):
+        who = raw.get("assignee") or {}
+        return Job(
+            id=int(raw["id"]),
+            task=int(raw["task_id"]),
+            start=int(raw["start_frame"]),
+            stop=int(raw["stop_frame"]),
+            state=str(raw["state"]),
+            stage=str(raw["stage"]),
+            assignee=who.get("id"),
+            updated=_updated(raw),
+            assigned=moment(raw.get("assignee_updated_date")),
+            assignee_name=str(who.get("username") or ""),
+        )
+
+
+def task_of(raw: Mapping[str, Any]) -> Task:
+    """A task as CVAT gives it; one of point clouds or sound has no frames for us. Raises PlatformError."""
+    with understood("a task"):
+        flat = raw.get("dimension") in (None, "", "2d")
+        return Task(
+            id=int(raw["id"]),
+            name=str(raw["name"]),
+            project=int(raw.get("project_id") or 0),
+            size=int(raw.get("size") or 0) if flat else 0,
+            overlap=int(raw.get("overlap") or 0),
+            chunk_size=int(raw.get("data_chunk_size") or 0),
+            original_chunks=str(raw.get("data_original_chunk_type") or ""),
+            updated=_updated(raw),
+        )
+
+
+def _updated(raw: Mapping[str, Any]) -> datetime:
+    return moment(raw.get("updated_date")) or datetime.fromtimestamp(0, UTC)
 
 
 def moment(text: Any) -> datetime | None:

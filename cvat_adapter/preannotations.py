@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from common.errors import PlatformError
 from cvat_adapter import ledger as rows
 from cvat_adapter.ledger import Due, Ledger, Row, Scene, Sent, Shape, Wanted, bare, digest, due, read
-from cvat_adapter.nouns import AUTO, Job, moment
+from cvat_adapter.nouns import AUTO, Job, moment, understood
 
 if TYPE_CHECKING:
     from cvat_adapter.reading import Reader
@@ -168,8 +168,9 @@ class _Visit:
         """Read job and annotations, annotations last, and tell ours apart with ``row``."""
         raw = self._api.get(self._path, what=f"read job {self._job.id}")
         annotations = self._api.get(f"{self._path}/annotations/", what=f"read the shapes of job {self._job.id}")
-        self._job = _now(self._job, raw)
-        self._scene = read(row, annotations, stop=self._job.stop, now=self._clock())
+        with understood(f"job {self._job.id}"):
+            self._job = _now(self._job, raw)
+            self._scene = read(row, annotations, stop=self._job.stop, now=self._clock())
         if frames := self._scene.row.closed - row.closed:
             log.info(
                 "job %d: a person changed or deleted boxes of ours on %s, which we leave alone from now on",

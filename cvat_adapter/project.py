@@ -33,7 +33,8 @@ LINKS_S = 10.0
 class CvatPlatform:
     """One CVAT project. See ``common.ports.Platform`` for the contract.
 
-    ``state`` holds, besides what ``Connection`` keeps there, ``active``: the version that annotators are served by.
+    ``state`` holds, besides what ``Connection`` keeps there, ``active``: the version that annotators are served by; and
+    ``names``: label id -> name, as the answers that were read have them.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class CvatPlatform:
         self._keeper = Keeper(
             self._reader, memory, settings, state, inbox, self._ledger, self._pre, self._queue, clock=clock
         )
+        self._names: dict[str, str] | None = None
         self._ours: list[Job] | None = None
         self._links: tuple[float, dict[int, list[tuple[int, int, int]]]] = (float("-inf"), {})
 
@@ -71,6 +73,7 @@ class CvatPlatform:
         what = f"read project {self._project}"
         raw = self._api.get(f"api/projects/{self._project}", what=what, gone=self._project)
         labels = self._reader.labels()
+        self._names = {str(number): name for number, name in labels.names.items()}
         if not labels.ids and not (self.state.get("options") or {}).get("create_labels"):
             has = f"its labels {', '.join(labels.others)} hold other shapes" if labels.others else "it has no labels"
             raise UnsupportedProjectError(
@@ -115,8 +118,17 @@ class CvatPlatform:
     def annotations(
         self, *, since: datetime | None = None, samples: Sequence[str] = ()
     ) -> Iterator[tuple[str, list[Annotation]]]:
-        """(sample id, its answers): one for each done job that shows it."""
-        return self._reader.annotations(since=since, samples=samples)
+        """(sample id, its answers): one for each done job that shows it.
+
+        With ``since`` all of them come where ``spec`` found a label that was renamed or deleted: that moves no time.
+        """
+        names, known = self._names, self.state.get("names")
+        if since is not None and names is not None and known and not known.items() <= names.items():
+            yield from self._reader.annotations()
+        yield from self._reader.annotations(since=since, samples=samples)
+        if not samples and names is not None and names != known:
+            self.state["names"] = names
+            self._save(self.state)
 
     # --- versions ----------------------------------------------------------------------------------------
 
@@ -124,7 +136,7 @@ class CvatPlatform:
         """Keep the places and boxes of a version; ``tend`` brings those of the active one to CVAT."""
         rows = {item.sample: row_of(item) for item in items}
         self._memory.put(PLACE + version, rows)
-        self._keeper.forget_places()
+        self._keeper.places_came(version, {item.sample: item.order for item in items})
         return len(rows)
 
     def activate(self, version: str) -> None:
@@ -137,7 +149,6 @@ class CvatPlatform:
             raise PlatformError(f"no places of {version!r} are kept for project {self._project}: publish it first")
         self.state["active"] = version
         self._save(self.state)
-        self._keeper.forget_places()
 
     def published(self) -> dict[str, int]:
         """Version -> number of places. No request."""

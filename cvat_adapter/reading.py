@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from common.config import Settings
 from common.domain import Annotation, RemoteSample
-from common.errors import ProjectGoneError
+from common.errors import PlatformError, ProjectGoneError
 from common.ports import Memory, chunks
 from cvat_adapter import wire
 from cvat_adapter.answers import Answers, places
 from cvat_adapter.images import Images
-from cvat_adapter.nouns import COMPLETED, Frame, Job, Labels, Task, moment, place_of, sample_id
+from cvat_adapter.nouns import COMPLETED, Frame, Job, Labels, Task, job_of, place_of, sample_id, task_of, understood
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
@@ -123,13 +123,16 @@ class Reader:
         nothing, as it would with numbered pages.
         """
         after: list[Json] = []
+        reached: tuple[Any, Any] | None = None
         while True:
-            query = {"filter": json.dumps({"and": [*wanted, *after]}), "sort": "updated_date,id", "page_size": PAGE}
-            page = self._api.get(path, query, what=what, gone=str(self._project))
-            yield from page["results"]
-            if not page["next"] or not page["results"]:
+            query = {"filter": json.dumps({"and": [*wanted, *after]}), "sort": "updated_date,id"}
+            rows, more = self._api.page(path, query, what=what, gone=str(self._project))
+            yield from rows
+            if not more or not rows:
                 return
-            last = page["results"][-1]
+            last = rows[-1]
+            if reached == (reached := (last["updated_date"], last["id"])):
+                raise PlatformError(f"CVAT sends the same rows again and again when asked to {what}: look at its log")
             when, number = [{"var": "updated_date"}, last["updated_date"]], [{"var": "id"}, last["id"]]
             after = [{"or": [{">": when}, {"and": [{"==": when}, {">": number}]}]}]
 
@@ -241,49 +244,14 @@ def _changed_after(since: datetime | None) -> list[Json]:
     return [{">": [{"var": "updated_date"}, since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")]}]
 
 
-def task_of(raw: Json) -> Task:
-    """A task as CVAT gives it; one of point clouds or sound has no frames for us."""
-    flat = raw.get("dimension") in (None, "", "2d")
-    return Task(
-        id=int(raw["id"]),
-        name=str(raw["name"]),
-        project=int(raw.get("project_id") or 0),
-        size=int(raw.get("size") or 0) if flat else 0,
-        overlap=int(raw.get("overlap") or 0),
-        chunk_size=int(raw.get("data_chunk_size") or 0),
-        original_chunks=str(raw.get("data_original_chunk_type") or ""),
-        updated=_moment(raw),
-    )
-
-
-def job_of(raw: Json) -> Job:
-    """A job as CVAT gives it."""
-    who = raw.get("assignee") or {}
-    return Job(
-        id=int(raw["id"]),
-        task=int(raw["task_id"]),
-        start=int(raw["start_frame"]),
-        stop=int(raw["stop_frame"]),
-        state=str(raw["state"]),
-        stage=str(raw["stage"]),
-        assignee=who.get("id"),
-        updated=_moment(raw),
-        assigned=moment(raw.get("assignee_updated_date")),
-        assignee_name=str(who.get("username") or ""),
-    )
-
-
-def _moment(raw: Json) -> datetime:
-    return moment(raw.get("updated_date")) or datetime.fromtimestamp(0, UTC)
-
-
 def frames_of(task: Task, raw: Json) -> list[Frame]:
     """The frames of a task from its data/meta; a video is described once for all of its frames."""
-    described = raw.get("frames") or []
-    if len(described) == 1:
-        described = described * task.size
-    gone = set(raw.get("deleted_frames") or ())
-    return [
-        Frame(n, str(one.get("name") or ""), int(one.get("width") or 0), int(one.get("height") or 0), n in gone)
-        for n, one in enumerate(described[: task.size])
-    ]
+    with understood(f"the frames of task {task.id}"):
+        described = raw.get("frames") or []
+        if len(described) == 1:
+            described = described * task.size
+        gone = set(raw.get("deleted_frames") or ())
+        return [
+            Frame(n, str(one.get("name") or ""), int(one.get("width") or 0), int(one.get("height") or 0), n in gone)
+            for n, one in enumerate(described[: task.size])
+        ]

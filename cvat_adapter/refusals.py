@@ -13,6 +13,10 @@ LONGEST = 300
 FRESH = "make an access token that is not read-only in CVAT (profile > Security) and set CVAT_ACCESS_TOKEN to it"
 
 
+class FailedError(PlatformUnreachableError):
+    """CVAT is there and broke down over this one thing; over another it need not."""
+
+
 class BusyError(PlatformUnreachableError):
     """CVAT said when to come again."""
 
@@ -136,9 +140,8 @@ def _failing(status: int, base: str, what: str, said: Mapping[str, str]) -> Plat
             f"CVAT at {base} is too busy to {what} (status {status}): try again in {wait} s",
             float(wait),
         )
-    return PlatformUnreachableError(
-        f"CVAT at {base} failed to {what} (status {status}): try again later, or look at its log"
-    )
+    kind = FailedError if status == 500 else PlatformUnreachableError
+    return kind(f"CVAT at {base} failed to {what} (status {status}): try again later, or look at its log")
 
 
 def failed_request(base: str, what: str, message: Any) -> PlatformError:
@@ -181,7 +184,8 @@ def unreachable(base: str, what: str, error: Exception) -> PlatformError:
         )
     if "Timeout" in kind:
         return PlatformUnreachableError(f"CVAT at {base} did not answer in time when asked to {what}: try again later")
-    why = "its name is not known" if kind == "NameResolutionError" else (text.rpartition(": ")[2] or kind)
+    said = re.sub(r"^\[Errno -?\d+\] ", "", text.rpartition(": ")[2]) or kind
+    why = "its name is not known" if kind == "NameResolutionError" else said
     return PlatformUnreachableError(f"CVAT at {base} cannot be reached ({why}): start it, or correct CVAT_URL")
 
 

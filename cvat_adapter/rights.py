@@ -19,7 +19,7 @@ OLDEST, NEWEST = (2, 65), (2, 80)
 """First version whose webhooks are tried again when they get lost, and the last that hardfirst was tried with."""
 BOSSES, SUPERVISOR, WORKER = ("owner", "maintainer"), "supervisor", "worker"
 """Roles in an organisation."""
-PAGE_OF_ROLES = "have an owner or maintainer change the role in CVAT (the organization's page), or use such a user's"
+PAGE_OF_ROLES = "have an owner or maintainer change the role in CVAT (the organization's page), or use the login of one"
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def _look(api: Api, project: str, organization: str | None) -> Standing:
     expires = token(api)
     found = _project(api, project, me)
     slug = _organization(api, project, found, organization)
-    members = _members(api, slug) if slug else ()
+    people = members(api, slug) if slug else ()
     if not me.get("is_superuser"):
-        _check_role(api.base, me, found, slug, members)
-    return Standing(version, int(me["id"]), str(me["username"]), expires, slug, members)
+        _check_role(api.base, me, found, slug, people)
+    return Standing(version, int(me["id"]), str(me["username"]), expires, slug, people)
 
 
 def server(api: Api) -> tuple[int, int]:
@@ -135,13 +135,14 @@ def _organization(api: Api, project: str, found: Mapping[str, Any], wanted: str 
             raise refusals.not_a_member(api.base, f"number {number}")
         return slug
     if wanted not in rows.values():
-        _members(api, wanted)  # says whether there is no such organisation, or whether we are no member
+        members(api, wanted)  # says whether there is no such organisation, or whether we are no member
     whose = f"organization {slug!r}" if slug else "no organization, it is a personal one"
     fix = f"--org {slug}" if slug else "no --org, or move it there in CVAT"
     raise PlatformError(f"project {project} of CVAT at {api.base} is of {whose}, not of {wanted!r}: give {fix}")
 
 
-def _members(api: Api, slug: str) -> tuple[Member, ...]:
+def members(api: Api, slug: str) -> tuple[Member, ...]:
+    """The active members of an organisation. Raises AccessDeniedError where we are none of them."""
     try:
         rows = list(api.pages("api/memberships", {"org": slug}, what=f"list the members of organization {slug!r}"))
     except AccessDeniedError:

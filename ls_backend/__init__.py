@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
     from common.config import Settings
-    from common.ports import ConnectOption, Memory, Platform
+    from common.ports import ConnectOption, Finding, Memory, Patient, Platform
 
 
 class LabelStudio:
@@ -48,6 +48,12 @@ class LabelStudio:
 
         made: Blueprint = blueprint(backend)
         return made
+
+    def checks(self, settings: Settings, patients: Sequence[Patient]) -> list[Finding]:
+        """What `hardfirst doctor` finds in Label Studio; see ``common.ports.CheckedPlugin``."""
+        from ls_backend.checks import examine
+
+        return examine(settings, patients)
 
 
 PLATFORM = LabelStudio()

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import psutil
 
 from ls_backend.local_process import free_port
 from ls_backend.local_server import LocalLabelStudio
@@ -28,28 +29,33 @@ QUICK = {
 }
 
 
-class Service:
-    """Use it in ``with``; ``settings`` are environment variables on top of ``QUICK``."""
+class Hardfirst:
+    """A service of its own beside any platform; use it in ``with``.
 
-    def __init__(self, home: Path, server: LocalLabelStudio, settings: Mapping[str, str]) -> None:
-        self.home = home
-        self.server = server
+    Args:
+        home: Its HARDFIRST_HOME, made where it is missing; the log lies beside it.
+        platform: As in project keys: 'label-studio' or 'cvat'.
+        access: Environment variables that say where the platform is and who we are there.
+        settings: Environment variables on top of ``QUICK``.
+    """
+
+    def __init__(self, home: Path, platform: str, access: Mapping[str, str], settings: Mapping[str, str]) -> None:
+        self.home, self.platform = home, platform
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home.parent / f"{home.name}.log"
-        self._settings = {**QUICK, **settings}
+        self._settings = {**QUICK, **access, **settings}
         self._process: subprocess.Popen[bytes] | None = None
+
+    def key(self, project: int) -> str:
+        """As commands name a project."""
+        return f"{self.platform}:{project}"
 
     def environment(self) -> dict[str, str]:
         """What hardfirst's processes see."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HARDFIRST_", "LABEL_STUDIO_", "BASIC_"))}
-        own = {
-            "LABEL_STUDIO_URL": self.server.url,
-            "LABEL_STUDIO_API_KEY": self.server.token,
-            "HARDFIRST_HOME": str(self.home),
-            "HARDFIRST_PORT": str(self.port),
-            "HARDFIRST_URL": self.url,
-        }
+        foreign = ("HARDFIRST_", "LABEL_STUDIO_", "CVAT_", "BASIC_")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+        own = {"HARDFIRST_HOME": str(self.home), "HARDFIRST_PORT": str(self.port), "HARDFIRST_URL": self.url}
         return {**clean, **own, **self._settings}
 
     def __enter__(self) -> Self:
@@ -75,6 +81,18 @@ class Service:
         except httpx.HTTPError:
             return False
 
+    def processes(self, word: str) -> list[psutil.Process]:
+        """Its processes with this word in their command: 'worker', 'web', 'common.yolo.train_child'."""
+        assert self._process is not None
+        found = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            try:
+                if word in process.cmdline():
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
     def run(self, *arguments: str) -> str:
         """A `hardfirst` command; fails the test with what it printed."""
         command = [sys.executable, "-m", "common.cli", *arguments]
@@ -84,7 +102,7 @@ class Service:
 
     def queue(self, project: int, limit: int | None = None) -> dict[str, Any]:
         """What GET /api/queue says."""
-        asked = {"project": f"label-studio:{project}"} | ({} if limit is None else {"limit": str(limit)})
+        asked = {"project": self.key(project)} | ({} if limit is None else {"limit": str(limit)})
         found = httpx.get(f"{self.url}/api/queue", params=asked, timeout=60, trust_env=False)
         return dict(found.raise_for_status().json())
 
@@ -94,7 +112,7 @@ class Service:
 
     def status(self, project: int) -> dict[str, Any]:
         """What `hardfirst status` says."""
-        return dict(json.loads(self.run("status", "--json", "--project", f"label-studio:{project}"))[0])
+        return dict(json.loads(self.run("status", "--json", "--project", self.key(project)))[0])
 
     def wait(self, done: Callable[[], bool], what: str, limit_s: float) -> None:
         """Until ``done``; fails the test with the end of the log."""
@@ -108,3 +126,12 @@ class Service:
         """Until the active version begins with ``start``; returns it."""
         self.wait(lambda: self.version(project).startswith(start), f"a version {start}...", limit_s)
         return self.version(project)
+
+
+class Service(Hardfirst):
+    """The same beside a Label Studio of our own."""
+
+    def __init__(self, home: Path, server: LocalLabelStudio, settings: Mapping[str, str]) -> None:
+        access = {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_API_KEY": server.token}
+        super().__init__(home, "label-studio", access, settings)
+        self.server = server

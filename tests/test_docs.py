@@ -23,6 +23,7 @@ from common.strategies import REGISTRY
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 STRATEGIES = ROOT / "docs" / "strategies.md"
+DOCTOR = ("the service", "a project", "Label Studio", "CVAT")
 DOCS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 MAKE = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -132,6 +133,18 @@ def test_every_view_of_the_committee_and_every_step_of_hybrid_is_there() -> None
     assert [row[0] for row in steps] == [str(n) for n in range(1, 9)]
     switches = set(re.findall(r"(\w+)=", " ".join(row[2] for row in steps)))
     assert switches - {"slice_share"} <= {f.name for f in fields(REGISTRY["hybrid"].options)}
+
+
+def test_the_table_of_checks_is_what_the_doctor_looks_at() -> None:
+    from common.doctor import project_checks, service_checks
+    from cvat_adapter import checks as cvat
+    from ls_backend import checks as label_studio
+
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    listed = {name: [row[0] for row in table(text, f"Checks of {name}")] for name in DOCTOR}
+    wanted_checks = (service_checks.CHECKS, project_checks.CHECKS)
+    platforms = [[*p.FIRST, *p.CHECKS] for p in (label_studio, cvat)]
+    assert list(listed.values()) == [*map(list, wanted_checks), *platforms]
 
 
 def test_these_tests_would_find_what_is_wrong() -> None:

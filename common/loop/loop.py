@@ -121,8 +121,8 @@ class ActiveLearningLoop:
 
     def _platform(self, row: ProjectRow) -> Platform:
         port = self._platforms.get(row.key)
-        if port is not None and port.state.get("options") != row.platform_state.get("options"):
-            port = None  # connected anew with others; a save of this port would bring the former ones back
+        if port is not None and port.state != row.platform_state:
+            port = None  # connected anew meanwhile: what this port holds is old
         if port is None:
             port = self._platforms[row.key] = self.tools.open(row)
         return port
@@ -162,6 +162,8 @@ class ActiveLearningLoop:
         return publish_step(self.tools, row, platform)
 
     def _order(self, row: ProjectRow) -> bool:
+        if self._fresh(row).state != "active":  # disconnected meanwhile, and somebody waits
+            return False
         ordered = arrive_step(self.tools, self._fresh(row)) or order_step(self.tools, self._fresh(row))
         return ordered or review_step(self.tools, self._fresh(row))
 

@@ -85,7 +85,7 @@ def _warnings(tools: Tools, row: ProjectRow) -> list[str]:
     labels = labels_at(tools, row)
     foreign = sorted({b.name for label in labels.values() for b in label.boxes} - set(row.spec.names))
     if row.spec.names and foreign:
-        found.append(f"labels of classes the config no longer has do not train: {', '.join(foreign)}")
+        found.append(f"labels of classes the project no longer has do not train: {', '.join(foreign)}")
     review = [label for label in labels.values() if label.review]
     if review:
         found.append(f"{len(review)} images for review, first: {review[0].sample} ({review[0].review})")

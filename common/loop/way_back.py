@@ -95,7 +95,7 @@ def _go_back(tools: Tools, row: ProjectRow, platform: Platform) -> str:
     rows = _whole(tools, platform, target)
     if rows:
         tools.store.publications.restore(target, rows, row.way_back)
-        return f"{told}; its order and predictions are still on the platform"
+        return f"{told}; its order and predictions are still there"
     places, _ = tools.store.publications.open_places(target)
     if not places:
         values = {"checkpoint": target.checkpoint, "order_asked": tools.clock()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +18,12 @@ from common.store.schema import annotation, project, sample
 
 
 def _body(a: Annotation) -> dict[str, Any]:
+    """What was answered, as JSON gives it back."""
     body = asdict(a)
     for name in ("id", "sample", "updated"):
         del body[name]
-    return body
+    made: dict[str, Any] = json.loads(json.dumps(body))
+    return made
 
 
 def _annotation(r: Any) -> Annotation:
@@ -37,8 +40,28 @@ def _annotation(r: Any) -> Annotation:
     )
 
 
+def _compared(
+    known: Mapping[str, Any], answers: Iterable[Annotation]
+) -> tuple[list[int], list[dict[str, Any]], dict[int, float]]:
+    """(rows that no longer hold, what is new, row -> new time where nothing else changed)."""
+    left, fresh, touched = dict(known), [], {}
+    gone: list[int] = []
+    for a in {a.id: a for a in answers}.values():
+        had, body, updated = left.pop(a.id, None), _body(a), a.updated.timestamp()
+        if had is None or had["body"] != body:
+            gone += [had["id"]] if had else []
+            fresh.append({"external": a.id, "updated": updated, "body": body})
+        elif had["updated"] != updated:
+            touched[had["id"]] = updated
+    return [*gone, *(r["id"] for r in left.values())], fresh, touched
+
+
 class Labels:
-    """Idempotent by (project, annotation id, updated): the same answer twice is one row."""
+    """Idempotent by (project, annotation id, content): the same answer twice is one row.
+
+    The time of a change proves nothing: who renames a class changes answers without it, and CVAT moves it for every
+    frame of a job where anything happens to the job.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -65,20 +88,21 @@ class Labels:
         current = sa.select(annotation).where(
             annotation.c.project == key, annotation.c.sample.in_(ids), annotation.c.until.is_(None)
         )
-        known: dict[str, dict[tuple[str, float], Any]] = {s: {} for s in ids}
+        known: dict[str, dict[str, Any]] = {s: {} for s in ids}
         for r in connection.execute(current).mappings():
-            known[r["sample"]][r["external"], r["updated"]] = r
+            known[r["sample"]][r["external"]] = r
         revision = connection.scalar(sa.select(project.c.revision).where(project.c.key == key)) or 0
         gone: list[int] = []
         fresh: list[dict[str, Any]] = []
-        for sample_id, answers_now in part:
-            wanted = {(a.id, a.updated.timestamp()): a for a in answers_now}
-            gone += [r["id"] for k, r in known[sample_id].items() if k not in wanted]
+        for sample_id, answers_now in dict(part).items():
+            old, new, touched = _compared(known[sample_id], answers_now)
+            gone += old
             fresh += [
-                {"project": key, "external": k[0], "sample": sample_id, "updated": k[1], "body": _body(a),
-                 "since": revision + 1, "until": None, "recorded": at}
-                for k, a in wanted.items() if k not in known[sample_id]
-            ]  # fmt: skip
+                {**values, "project": key, "sample": sample_id, "since": revision + 1, "until": None, "recorded": at}
+                for values in new
+            ]
+            for number, updated in touched.items():
+                connection.execute(sa.update(annotation).where(annotation.c.id == number).values(updated=updated))
             answers = sum(not a.skipped for a in answers_now)
             where = (sample.c.project == key) & (sample.c.external == sample_id)
             connection.execute(sa.update(sample).where(where).values(answers=answers, skips=len(answers_now) - answers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,6 +118,14 @@ class Projects:
         with transaction(self._engine, write=True) as connection:
             connection.execute(sa.update(project).where(project.c.key == key).values(**values))
 
+    def keep_state(self, key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Write what changed in a port's ``platform_state`` since ``before``; what others changed meanwhile stays."""
+        with transaction(self._engine, write=True) as connection:
+            there = connection.scalar(sa.select(project.c.platform_state).where(project.c.key == key).with_for_update())
+            kept = {n: v for n, v in (there or {}).items() if n in now or n not in before}
+            kept |= {n: v for n, v in now.items() if n not in before or before[n] != v}
+            connection.execute(sa.update(project).where(project.c.key == key).values(platform_state=kept))
+
     def lease(self, key: str, owner: str, seconds: float) -> int | None:
         """Take or renew the lease on one project; returns the fencing number, None when somebody else has it."""
         now = time.time()
@@ -136,10 +145,11 @@ class Projects:
         with transaction(self._engine, write=False) as connection:
             return {o for o in connection.scalars(query) if o}
 
-    def release(self, owner: str) -> None:
-        """Give back every lease of ``owner``."""
+    def release(self, owner: str, key: str | None = None) -> None:
+        """Give back the lease of ``owner`` on one project, or every one."""
+        which = (project.c.lease_owner == owner) & (sa.true() if key is None else project.c.key == key)
         with transaction(self._engine, write=True) as connection:
-            connection.execute(sa.update(project).where(project.c.lease_owner == owner).values(lease_until=None))
+            connection.execute(sa.update(project).where(which).values(lease_until=None))
 
     def forget(self, key: str) -> None:
         """Delete every row that belongs to one project."""

@@ -8,7 +8,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import pytest
 from PIL import Image
 from pydantic import SecretStr
 from werkzeug.serving import make_server
@@ -24,7 +26,7 @@ from werkzeug.serving import make_server
 from common import compose, connection
 from common.config import Settings
 from common.domain import Instances, Prediction
-from common.loop import ActiveLearningLoop, Tools
+from common.loop import ActiveLearningLoop, Tools, lookalikes
 from common.ports import Model
 from common.store import Store, open_store
 from common.store.projects import ProjectRow
@@ -43,6 +45,14 @@ from tests.fakes import FakeDetector, FakeModels, FakeTrainer
 SIZE = (64, 48)
 BOX = [8.0, 8.0, 40.0, 32.0]
 """What annotators draw, xyxy pixels."""
+CREATE, ASSIGN = r"/api/jobs/\d+/annotations/$", r"/api/jobs/\d+$"
+"""Paths of our two kinds of writes; the method is PATCH."""
+
+
+@pytest.fixture(name="near_duplicates", autouse=True)
+def near_duplicates_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring how near they are takes longer than everything else here, and is tested elsewhere."""
+    monkeypatch.setattr(lookalikes, "calibrate", lambda *_: 1.0)
 
 
 @cache
@@ -179,6 +189,11 @@ class Life:
         )
         return [str(c) for c in changes], warnings
 
+    def leave(self, *, keep: bool = False) -> None:
+        """`hardfirst disconnect cvat`, perhaps with --keep-predictions."""
+        number = str(self.project.id)
+        connection.disconnect_project(self.settings, "cvat", number, keep_predictions=keep, progress=lambda _: None)
+
     def later(self, seconds: float) -> None:
         """Time passes; nobody does anything."""
         self.clock[0] += seconds
@@ -262,6 +277,14 @@ class Life:
 
     # --- what must hold whatever happened ----------------------------------------------------------------
 
+    def free(self) -> list[Job]:
+        """Jobs that nobody has or had, by id."""
+        return [j for j in self.jobs if j.assignee_id is None and j.state == "new"]
+
+    def rounds(self) -> list[int]:
+        """Their numbers."""
+        return [r.number for r in self.tools.store.rounds.all(self.key)]
+
     def checksum(self, jobs: Iterable[Job] | None = None) -> str:
         """Of every shape that a person made or changed, as it is in CVAT, ids included."""
         found = [
@@ -310,3 +333,20 @@ class Life:
         assert self.cvat.world.crashes == []
         assert self.doubles() == []
         assert self.told() == self.truth()
+
+
+@contextmanager
+def begun(folder: Path, **wanted: Any) -> Iterator[Life]:
+    """A project of 12 images in 6 jobs, connected; all that follows is to come."""
+    with Life(folder, **{"tasks": 1, "images": 12, "job": 2, "validation_share": 0, **wanted}) as life:
+        life.connect()
+        yield life
+        life.check()
+
+
+@contextmanager
+def at_rest(folder: Path, **wanted: Any) -> Iterator[Life]:
+    """The same in order, pre-annotated and handed out."""
+    with begun(folder, **wanted) as life:
+        life.settle()
+        yield life

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def test_images_are_fetched_with_the_session_and_in_the_organization(cvat: FakeC
         ({"cvat_url": "localhost:8080"}, "CVAT_URL is 'localhost:8080': it must start with http"),
         ({"cvat_url": "http://host:port"}, "CVAT_URL is 'http://host:port'"),
         ({"cvat_url": "http://host:8080"}, "CVAT_ACCESS_TOKEN is not set"),
-        ({"cvat_url": "http://host:8080", "cvat_username": "ada"}, "CVAT_ACCESS_TOKEN is not set"),
+        ({"cvat_url": "http://host:8080", "cvat_username": "ada"}, "CVAT_PASSWORD is not set"),
         ({"cvat_url": "http://host", "cvat_access_token": SecretStr("a\nb")}, "holds characters that no access token"),
     ],
 )
@@ -281,6 +281,26 @@ def test_an_unknown_organization_and_a_foreign_one_are_told_apart(cvat: FakeCvat
 def test_a_project_that_is_gone_is_said_as_such(cvat: FakeCvat) -> None:
     with by_token(cvat) as api, pytest.raises(ProjectGoneError, match="no project 7"):
         api.get("api/projects/7", what="read project 7", gone="7")
+
+
+def test_a_list_that_becomes_shorter_while_it_is_read_is_no_project_that_is_gone(cvat: FakeCvat) -> None:
+    project = cvat.add_project("cars", [f"label {n}" for n in range(101)], owner=cvat.world.users[1])
+    labels = cvat.world.labels_of(project)
+
+    def shorter() -> None:
+        del cvat.world.labels[labels[0].id]
+
+    faults_of(cvat.world).after("GET", "/api/labels", 1, shorter)
+    with by_token(cvat) as api, pytest.raises(PlatformError, match="Invalid page") as told:
+        list(api.pages("api/labels", {"project_id": project.id}, what="read the labels", gone=str(project.id)))
+    assert not isinstance(told.value, ProjectGoneError)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"results": 7}', b"null"])
+def test_json_that_is_no_list_of_cvat_is_said(body: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with answering(answer) as url, closing(Api(url, token="t")) as api, pytest.raises(PlatformError, match="like CVAT"):
+        api.page("api/jobs", {}, what="list jobs")
 
 
 def test_the_caller_may_read_a_refusal(cvat: FakeCvat) -> None:

@@ -166,6 +166,15 @@ def test_connecting_twice_changes_nothing_the_second_time(lab: Lab) -> None:
     assert lab.writes() == []
 
 
+def test_another_way_to_hand_out_jobs_is_told_once(lab: Lab) -> None:
+    lab.connect()
+    lab.state["options"] = {"queue": "task", "annotators": "ann"}
+    told = ["annotators: every worker -> ann", "queue: inbox -> task"]
+    assert [str(change) for change in lab.connect(dry_run=True)] == told
+    assert [str(change) for change in lab.connect()] == told
+    assert lab.connect() == []
+
+
 def test_a_dry_run_says_everything_and_writes_nothing(lab: Lab) -> None:
     lab.state["options"] = {"create_labels": ["car", "tram"]}
     changes = lab.connect(dry_run=True)
@@ -301,6 +310,7 @@ def test_a_personal_project_is_connected_with_a_warning(lab: Lab) -> None:
     ("options", "sentence"),
     [
         ({"queue": "pool"}, "--queue is 'pool': it must be inbox or task"),
+        ({"job_value": "mean"}, "--job-value is 'mean': it must be max or top3"),
         ({"org": "läb"}, "--org is 'läb'"),
         ({"annotators": "ann, bob"}, "--annotators names 'bob', who is no member"),
     ],

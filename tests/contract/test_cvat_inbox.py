@@ -55,13 +55,42 @@ def test_a_job_in_progress_stays_open_and_a_rejected_one_is_open_again(it: Pool)
     assert it.inbox("ann") == [3, 5]
 
 
-def test_a_job_counts_as_open_until_the_stage_that_counts_as_done(tmp_path: Path) -> None:
-    with pool(tmp_path, done_stage="acceptance") as it:
+@pytest.mark.parametrize("stage", ["annotation", "acceptance"])
+def test_who_completes_a_job_gets_the_next_one_whatever_review_it_waits_for(tmp_path: Path, stage: str) -> None:
+    with pool(tmp_path, done_stage=stage) as it:
         it.publish(BEST_FIRST)
         it.tend()
         it.finish("bob", 0)
         it.tend()
-        assert [n for n, job in enumerate(it.jobs) if job.assignee_id == it.users["bob"].id] == [0, 4]
+        assert it.inbox("bob") == [1, 4]
+
+
+def test_a_job_that_goes_on_to_review_is_nobodys_new_job(it: Pool) -> None:
+    it.publish(BEST_FIRST)
+    it.tend()
+    with it.person("ann") as ann:
+        tab = ann.open(it.jobs[3].id)
+        tab.delete(tab.on_frame(6)[0]["id"])
+        tab.finish()
+    with it.manager() as manager:
+        manager.assign(it.jobs[3].id, None)
+        manager.call("PATCH", f"/api/jobs/{it.jobs[3].id}", json={"stage": "validation"})
+    assert it.jobs[3].state == "new"
+    it.publish([7, *BEST_FIRST], "v@1.2-bbbbbbbb")
+    it.tend()
+    for name, others in (("ann", [5, 1]), ("bob", [0, 4])):
+        for n in others:
+            it.finish(name, n)
+            it.tend()
+    assert it.jobs[3].assignee_id is None
+    assert it.jobs[3].shapes == []
+
+
+def test_a_turn_that_was_cut_off_is_over_also_where_the_clock_was_put_back(it: Pool) -> None:
+    it.memory.put("turn", {"1": {"over": False, "at": it.now + 3600}})
+    it.publish(BEST_FIRST)
+    it.tend()
+    assert len(it.inbox("ann")) == 2
 
 
 def test_jobs_that_a_manager_gave_count(it: Pool) -> None:

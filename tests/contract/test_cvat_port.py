@@ -228,6 +228,17 @@ def test_frames_answered_in_an_overlapping_job_do_not_speak_for_the_other(tmp_pa
         assert ranks == [None, 1, 2]
 
 
+def test_a_job_may_be_worth_the_mean_of_its_three_best_frames(tmp_path: Path) -> None:
+    with pool(tmp_path, frames=6, segment=3) as it:
+        it.publish([0, 3, 4, 5, 1, 2])
+        it.tend()
+        assert [row["rank"] for row in jobs_shown(it)] == [1, 2]
+        it.port.state["options"]["job_value"] = "top3"
+        it.later(61)
+        it.tend()
+        assert [row["rank"] for row in jobs_shown(it)] == [2, 1]
+
+
 # --- queue tasks ---------------------------------------------------------------------------------------------
 
 
@@ -255,6 +266,28 @@ def test_long_jobs_are_handed_out_as_queue_tasks_in_exact_order(tmp_path: Path) 
         it.tend()
         assert sorted(s["frame"] for s in it.jobs[0].shapes) == sorted(order[:10])
         assert dict(it.port.annotations(samples=[f"{it.task.id}:29"]))[f"{it.task.id}:29"] != []
+
+
+def test_after_a_time_with_queue_tasks_their_jobs_are_not_handed_out_any_more(tmp_path: Path) -> None:
+    with pool(tmp_path, frames=24, segment=24) as it:
+        it.port.state["options"]["queue"] = "task"
+        it.publish(range(24))
+        it.tend()
+        [queue] = [t for t in it.world.tasks.values() if t.project_id != it.project.id]
+        *held, free = it.cvat.jobs(queue)
+        it.port.state["options"]["queue"] = "inbox"
+        for job in held:
+            job.state = "completed"
+            it.world.touch(job)
+        free.assignee_id = None
+        it.world.touch(free)
+        it.memory.drop("taken")
+        it.memory.drop("slot")
+        it.later(61)
+        it.tend()
+        assert it.jobs[0].assignee_id is not None
+        assert free.assignee_id is None
+        assert it.memory.all("job")[str(free.id)]["rank"] is None
 
 
 # --- requests ------------------------------------------------------------------------------------------------
@@ -341,6 +374,32 @@ def test_one_job_that_cannot_be_written_does_not_stop_the_others(it: Pool) -> No
     it.tend()
     assert sorted(written(it)) == [0, 1, 2, 4, 5]
     assert 3 not in it.inbox("ann") + it.inbox("bob")
+
+
+def test_a_task_that_is_broken_does_not_stop_the_others(it: Pool) -> None:
+    broken = it.cvat.add_task(it.project, "broken", [(f"{n}.jpg", picture()) for n in range(5)], segment_size=1)
+    jobs = it.cvat.jobs(broken)
+    fault = it.cvat.faults.add(rf"/jobs/({'|'.join(str(j.id) for j in jobs)})/annotations", status=500)
+    best = [QueueItem(f"{broken.id}:{n}", 0.01 * (n + 1), it.item(0, 0, 1).boxes, 100, 100) for n in range(5)]
+    it.port.publish(FIRST, best)
+    it.publish(BEST_FIRST)
+    it.tend()
+    assert sorted(written(it)) == [0, 1, 2, 3, 4, 5]
+    assert len(it.inbox("ann")) == len(it.inbox("bob")) == 2
+    assert fault.met <= 2 * 3 * 3  # in each of two looks three jobs, and of each the reading three times
+
+
+def test_places_that_come_are_not_all_read_again(it: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    it.publish([6, 1])
+    it.tend()
+    seen: list[str] = []
+    everything = it.memory.all
+    monkeypatch.setattr(it.memory, "all", lambda kind: [seen.append(kind), everything(kind)][1])
+    it.port.publish(FIRST, [it.item(9, 3, 3)])
+    it.later(6)
+    it.tend()
+    assert sorted(written(it)) == [0, 3, 4]
+    assert f"place:{FIRST}" not in seen
 
 
 def test_where_no_job_can_be_written_the_reason_is_raised(it: Pool) -> None:

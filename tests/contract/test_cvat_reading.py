@@ -544,6 +544,46 @@ def test_a_member_that_is_too_large_or_damaged_is_left_to_its_own_turn() -> None
     assert list(found.bulk([found.url(4, 0)])) == [(found.url(4, 0), b"good")]
 
 
+def test_a_task_too_large_to_be_read_at_once_is_read_job_by_job(site: Site) -> None:
+    task = site.task(6, segment_size=1)
+    for job in site.cvat.jobs(task):
+        site.done(job, job.start_frame)
+    faults_of(site.cvat.world).add(rf"/api/tasks/{task.id}/annotations", status=504)
+    found = dict(site.reader.annotations())
+    assert [len(answer.boxes) for answers in found.values() for answer in answers] == [1] * 6
+
+
+# --- answers that are not as we know them -----------------------------------------------------------------
+
+JOB = {"id": 9, "task_id": 4, "start_frame": 0, "stop_frame": 3, "state": "new", "stage": "annotation"}
+
+
+@dataclass
+class PageApi:
+    """Gives the same rows on every page of every list."""
+
+    rows: list[dict[str, Any]]
+    base: str = "http://cvat"
+
+    def page(self, _path: str, _params: Any, **_what: Any) -> tuple[list[dict[str, Any]], bool]:
+        return self.rows, True
+
+
+def listing(row: dict[str, Any]) -> Reader:
+    return Reader(cast("Api", PageApi([row])), "1", Settings(_env_file=None), DictMemory())
+
+
+@pytest.mark.parametrize("change", [{"start_frame": None}, {"updated_date": "yesterday"}, {"assignee": "ann"}])
+def test_a_job_that_is_not_as_we_know_it_is_one_sentence(change: dict[str, Any]) -> None:
+    with pytest.raises(PlatformError, match="CVAT gives a job in a form that hardfirst does not know"):
+        listing({**JOB, "updated_date": "2026-11-20T18:00:00Z", **change}).jobs()
+
+
+def test_a_list_that_never_ends_is_left() -> None:
+    with pytest.raises(PlatformError, match="the same rows again and again"):
+        listing({**JOB, "updated_date": "2026-11-20T18:00:00Z", "assignee": None}).jobs()
+
+
 # --- what the filters say --------------------------------------------------------------------------------
 
 

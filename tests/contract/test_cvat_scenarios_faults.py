@@ -1,43 +1,15 @@
-"""A CVAT that refuses, is busy, restarts or loses its answers, under the whole loop: nothing is lost, nothing doubled."""
+"""A CVAT that refuses, is busy, restarts or loses its answers: under the whole loop nothing is lost or doubled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.errors import AccessDeniedError, PlatformError
-from common.loop import lookalikes
-from tests.contract.cvat_life import BOX, Life
-
-CREATE = r"/api/jobs/\d+/annotations/$"
-ASSIGN = r"/api/jobs/\d+$"
-"""Paths of our two kinds of writes; the method is PATCH."""
-
-
-@pytest.fixture(autouse=True)
-def _near_duplicates_are_as_near_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring how near takes longer than everything else here, and is tested elsewhere."""
-    monkeypatch.setattr(lookalikes, "calibrate", lambda *_: 1.0)
-
-
-@contextmanager
-def begun(folder: Path, **wanted: Any) -> Iterator[Life]:
-    """A project of 12 images in 6 jobs, connected; all that follows is to come."""
-    with Life(folder, **{"tasks": 1, "images": 12, "job": 2, "validation_share": 0, **wanted}) as life:
-        life.connect()
-        yield life
-
-
-@contextmanager
-def at_rest(folder: Path, **wanted: Any) -> Iterator[Life]:
-    """The same in order, pre-annotated and handed out."""
-    with begun(folder, **wanted) as life:
-        life.settle()
-        yield life
+from tests.contract.cvat_life import ASSIGN, BOX, CREATE, Life, at_rest, begun, near_duplicates_fixture  # noqa: F401
 
 
 def recovers(life: Life, times: int = 6) -> None:
@@ -215,6 +187,9 @@ def test_a_write_without_an_answer_is_there_once_whether_it_arrived_or_not(
         recovers(life)
         assert fault.met == 2
         whole(life)
+        life.leave()
+        assert life.sources() == {}  # we know that all of it was ours
+        assert life.inbox("anna") + life.inbox("ben") == []
 
 
 def test_a_replacement_without_an_answer_is_there_once(tmp_path: Path) -> None:
@@ -239,21 +214,29 @@ def test_a_replacement_without_an_answer_is_there_once(tmp_path: Path) -> None:
 # --- things that are gone --------------------------------------------------------------------------------
 
 
-def test_a_task_deleted_in_the_middle_of_pre_annotating_is_forgotten_and_the_others_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "number"),
+    [("PATCH", "{jobs}/annotations/$", 2), ("PATCH", "{jobs}$", 1), ("GET", r"/api/tasks/2/data/$", 1)],
+)
+def test_a_task_deleted_in_the_middle_of_our_work_is_forgotten_and_the_others_go_on(
+    tmp_path: Path, method: str, path: str, number: int
+) -> None:
     with begun(tmp_path, tasks=2, images=12) as life:
-        gone = life.tasks[1]
+        stays, gone = life.tasks
+        assert gone.id == 2
+        deleted: list[None] = []
 
         def deletes() -> None:
-            life.manager.call("DELETE", f"/api/tasks/{gone.id}")
+            deleted.append(life.manager.call("DELETE", f"/api/tasks/{gone.id}"))
 
-        path = rf"/api/jobs/({'|'.join(str(n) for n in gone.job_ids)})/annotations/$"
-        life.cvat.faults.before("PATCH", path, 2, deletes)
+        jobs = f"/api/jobs/({'|'.join(str(n) for n in gone.job_ids)})"
+        life.cvat.faults.before(method, path.format(jobs=jobs), number, deletes)
         life.settle()
         recovers(life)
         life.compare()
-        assert {s.external.partition(":")[0] for s in life.tools.store.samples.all(life.key)} == {str(life.tasks[0].id)}
-        shown = life.http.get(f"/api/jobs?project={life.key}").json["jobs"]
-        assert {j["task"] for j in shown} == {life.tasks[0].id}
+        assert len(deleted) == 1
+        assert {s.external.partition(":")[0] for s in life.tools.store.samples.all(life.key)} == {str(stays.id)}
+        assert {j["task"] for j in life.http.get(f"/api/jobs?project={life.key}").json["jobs"]} == {stays.id}
         whole(life)
 
 
@@ -272,6 +255,29 @@ def test_a_task_deleted_with_work_in_it_takes_its_labels_along(tmp_path: Path) -
             t.id for t in life.tasks if t.id != job.task_id
         }
         life.check()
+
+
+def test_a_webhook_that_somebody_deleted_is_made_again_and_tells_again(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        (hook,) = life.cvat.world.webhooks
+        life.manager.call("DELETE", f"/api/webhooks/{hook}")
+        life.compare()
+        assert len(life.cvat.world.webhooks) == 1
+        life.finish("anna", life.inbox("anna")[0])
+        life.settle()
+        assert len(life.told()) == 2
+        whole(life)
+
+
+def test_a_project_that_somebody_deleted_is_archived_and_asked_for_no_more(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        life.manager.call("DELETE", f"/api/projects/{life.project.id}")
+        life.compare()
+        assert life.row.state == "archived"
+        assert "no project" in life.row.reason
+        life.cvat.log.clear()
+        life.compare()
+        assert life.cvat.log == []
 
 
 def test_shapes_deleted_right_before_we_replace_them_are_not_raised_from_the_dead(tmp_path: Path) -> None:
@@ -301,3 +307,37 @@ def test_shapes_deleted_right_before_we_replace_them_are_not_raised_from_the_dea
         here = [s for s in job.shapes if s["frame"] == job.start_frame]
         assert [(s["source"], s["points"]) for s in here] == [("manual", BOX)]
         life.check()
+
+
+# --- one thing that is broken for good -------------------------------------------------------------------
+
+
+def test_a_job_over_which_cvat_breaks_down_is_passed_by_and_at_last_handed_out_as_it_is(tmp_path: Path) -> None:
+    with begun(tmp_path) as life:
+        life.cvat.faults.add(r"/api/jobs/3/annotations/$", status=500)
+        life.settle()
+        bad = life.cvat.world.jobs[3]
+        assert bad.assignee_id is None
+        assert life.sources() == {"auto": 10}
+        assert [len(life.inbox(name)) for name in ("anna", "ben")] == [2, 2]
+        for _ in range(3):
+            life.later(120)
+            life.settle()
+        for name in ("anna", "ben"):
+            for job in life.inbox(name):
+                life.finish(name, job)
+        life.cvat.faults.clear()
+        life.compare()
+        assert bad in life.inbox("anna") + life.inbox("ben")
+
+
+def test_a_chunk_over_which_cvat_breaks_down_costs_its_own_images_alone(tmp_path: Path) -> None:
+    with begun(tmp_path, tasks=2, images=6) as life:
+        life.cvat.faults.add(rf"/api/tasks/{life.tasks[0].id}/data/$", status=500)
+        life.settle()
+        assert {s.external.partition(":")[0] for s in life.tools.store.samples.problems(life.key)} == {
+            str(life.tasks[0].id)
+        }
+        assert {j.task_id for j in life.jobs if j.shapes} == {life.tasks[1].id}
+        assert [len(life.inbox(name)) for name in ("anna", "ben")] == [2, 2]
+        assert life.row.reason == ""

@@ -10,23 +10,15 @@ from typing import Any
 
 import pytest
 
-from common import connection
-from common.loop import lookalikes
-from cvat_adapter.queue_plan import DONE, sample_of
-from tests.contract.cvat_life import BOX, Life
+from cvat_adapter.queue_plan import sample_of
+from tests.contract.cvat_life import ASSIGN, BOX, CREATE, Life, near_duplicates_fixture  # noqa: F401 - a fixture
 from tests.cvat_server.world import Job, Task
-
-
-@pytest.fixture(autouse=True)
-def _near_duplicates_are_as_near_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring how near takes longer than everything else here, and is tested elsewhere."""
-    monkeypatch.setattr(lookalikes, "calibrate", lambda *_: 1.0)
 
 
 @contextmanager
 def at_rest(folder: Path, **wanted: Any) -> Iterator[Life]:
-    """Two tasks of one job each, 60 frames in all, connected in task mode; the first queue task is handed out."""
-    with Life(folder, **{"tasks": 2, "images": 30, "job": 30, "validation_share": 0, **wanted}) as life:
+    """Two tasks of one job each, 80 frames in all, connected in task mode; the first queue task is handed out."""
+    with Life(folder, **{"tasks": 2, "images": 40, "job": 40, "validation_share": 0, **wanted}) as life:
         life.connect(queue="task")
         life.settle()
         yield life
@@ -70,7 +62,7 @@ def test_two_annotators_work_through_queue_tasks_in_exact_order_and_a_round_make
         assert [s for j in life.cvat.jobs(first) for s in shown(life, j)] == best
         handed = [j.id for name in ("anna", "ben") for j in life.inbox(name)]
         assert sorted(handed) == [j.id for j in life.cvat.jobs(first)][:4]
-        assert life.sources() == {"auto": 60}
+        assert life.sources() == {"auto": 80}
         worked = work(life, "anna") + work(life, "ben")
         life.settle()
         assert counted(life) == set(worked) == set(best[:20])
@@ -96,10 +88,83 @@ def test_answers_come_back_to_the_source_once_and_disconnecting_leaves_them(tmp_
         assert drawn == dict.fromkeys(samples, 1)
         before = life.checksum()
         told = life.told()
-        connection.disconnect_project(
-            life.settings, "cvat", str(life.project.id), keep_predictions=False, progress=lambda _: None
-        )
+        life.leave()
         assert life.checksum() == before
         assert life.told() == told
         assert life.cvat.world.webhooks == {}
         assert all(j.assignee_id is None or j.state == "completed" for j in life.jobs)
+
+
+def test_lost_webhooks_of_queue_tasks_are_made_good_by_the_next_comparison(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        life.cvat.courier.lose(1000)
+        samples = work(life, "anna")
+        life.settle(steps=3, until=lambda: True)
+        assert life.told() == {}
+        life.cvat.courier.lose(0)
+        life.compare()
+        assert counted(life) == set(samples)
+
+
+def test_a_queue_job_that_is_rejected_takes_its_labels_back_until_it_is_finished_again(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        job = life.inbox("anna")[0]
+        samples = work(life, "anna")
+        life.settle()
+        assert counted(life) == set(samples)
+        life.manager.reject(job.id)
+        life.settle()
+        assert life.told() == {}
+        assert job in life.inbox("anna")
+        life.person("anna").open(job.id).finish()
+        life.settle()
+        assert counted(life) == set(samples)
+
+
+FAULTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", r"/api/projects$", {}),
+    ("POST", r"/api/tasks$", {}),
+    ("POST", r"/data/?$", {}),
+    ("PATCH", CREATE, {}),
+    ("PATCH", ASSIGN, {}),
+    ("GET", r"/api/requests/", {"times": 3}),
+    ("GET", r"/data/?$", {"times": 3}),
+]
+"""(method, path, times) of what is cut off before or after CVAT did it."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("method", "path", "more"), FAULTS)
+def test_what_is_cut_off_on_the_way_to_a_queue_task_is_made_good_and_nothing_is_there_twice(
+    tmp_path: Path, method: str, path: str, more: dict[str, Any], late: bool
+) -> None:
+    with Life(tmp_path, tasks=1, images=40, job=40, validation_share=0) as life:
+        life.connect(queue="task")
+        fault = life.cvat.faults.add(path, method, hang_up=True, late=late, **{"times": 1, **more})
+        for _ in range(6):
+            life.settle()
+            life.later(120)
+        life.settle()
+        assert fault.met >= 1
+        (task,) = queue_tasks(life)
+        assert [s for j in life.cvat.jobs(task) for s in shown(life, j)] == order(life)
+        assert life.sources() == {"auto": 40}
+        assert [len(life.inbox(name)) for name in ("anna", "ben")] == [2, 2]
+        assert len(life.cvat.world.projects) == 2
+        assert life.row.reason == ""
+        life.check()
+
+
+def test_an_answer_on_its_way_home_that_is_cut_off_arrives_once(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        home = "|".join(str(j.id) for t in life.tasks for j in life.cvat.jobs(t))
+        fault = life.cvat.faults.add(rf"/api/jobs/({home})/annotations/$", "PATCH", hang_up=True, late=True, times=2)
+        samples = work(life, "anna")
+        for _ in range(4):
+            life.settle()
+            life.later(120)
+        life.settle()
+        assert fault.met == 2
+        drawn = Counter(f"{j.task_id}:{n}" for t in life.tasks for j in life.cvat.jobs(t) for n, _ in life.drawn(j))
+        assert drawn == dict.fromkeys(samples, 1)
+        assert counted(life) == set(samples)

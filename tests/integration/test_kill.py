@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from common.sample import draw
@@ -101,7 +100,7 @@ def later_block(scene: Scene) -> bool:
 
 def training(scene: Scene) -> bool:
     running = scene.store.rounds.running(scene.key)
-    return running is not None and bool(_processes(scene, "trainer"))
+    return running is not None and bool(scene.service.processes(COMMANDS["trainer"]))
 
 
 def promoting(scene: Scene) -> bool:
@@ -126,18 +125,6 @@ MOMENTS: dict[tuple[str, str], tuple[Callable[[Scene], bool], float]] = {
 COMMANDS = {"web": "web", "worker": "worker", "trainer": "common.yolo.train_child"}
 
 
-def _processes(scene: Scene, name: str) -> list[psutil.Process]:
-    assert scene.service._process is not None
-    found = []
-    for process in psutil.Process(scene.service._process.pid).children(recursive=True):
-        try:
-            if COMMANDS[name] in process.cmdline():
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def kill_at(scene: Scene, victim: str, moment: str, rng: random.Random) -> bool:
     """Whether the moment was met; a short one may slip by, then nobody is killed."""
     come, slack = MOMENTS[victim, moment]
@@ -147,7 +134,7 @@ def kill_at(scene: Scene, victim: str, moment: str, rng: random.Random) -> bool:
             return False
         time.sleep(0.005)
     time.sleep(rng.uniform(0, slack))
-    hit = _processes(scene, victim)
+    hit = scene.service.processes(COMMANDS[victim])
     for process in hit[:1]:
         process.kill()
     return bool(hit)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,7 @@ from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableE
 from common.ports import Change
 from common.store import Store, open_store
 from common.store.publications import Place
+from common.worker import identity
 from tests.fakes import FakePlatform
 
 KEY = "fake:1"
@@ -112,7 +114,7 @@ def test_every_command_explains_itself_with_an_example_that_parses() -> None:
 
 def test_the_list_of_commands_is_what_people_need() -> None:
     shown = {n for n, c in main.commands.items() if not c.hidden}
-    people = {"serve", "connect", "disconnect", "forget", "status", "train", "set", "settings", "watch"}
+    people = {"serve", "connect", "disconnect", "forget", "status", "train", "set", "settings", "watch", "doctor"}
     rounds = {"rounds", "curve", "cancel", "rollback", "promote", "export", "review", "kpi"}
     assert shown == people | rounds | {"rank", "select", "backtest"}
 
@@ -195,9 +197,10 @@ def test_label_studios_address_and_key_are_asked_for(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("home", "plugin")
 def test_names_nobody_knows_are_code_two_and_list_the_right_ones() -> None:
     assert sentence("connect", "labelbox", "--project", "1", code=2) == "no platform 'labelbox'; there are ['fake']"
+    none = "no project 'fake:9'; none is connected yet: run `hardfirst connect PLATFORM --project ID`"
     for command in (["status"], ["train"], ["forget", "--yes"]):
-        assert sentence(*command, "--project", "fake:9", code=2) == "no project 'fake:9'; there are []"
-    assert sentence("disconnect", "fake", "--project", "9", code=2) == "no project 'fake:9'; there are []"
+        assert sentence(*command, "--project", "fake:9", code=2) == none
+    assert sentence("disconnect", "fake", "--project", "9", code=2) == none
 
 
 @pytest.mark.parametrize("home_is", ["file/home", "file"])
@@ -312,6 +315,31 @@ def test_disconnecting_puts_back_removes_our_rows_and_is_harmless_twice(store: S
     assert "theirs" in plugin.platform.rows
     (row,) = store.projects.all()
     assert (row.state, row.publication, row.way_back, row.training_asked) == ("archived", None, {}, None)
+
+
+def test_disconnecting_waits_until_the_worker_has_ended_its_step(store: Store, plugin: FakePlugin) -> None:
+    run("connect", "fake", "--project", "1")
+    worker, left = identity(os.getppid()), []
+    store.projects.lease(KEY, worker, 600)
+
+    def leave() -> None:
+        left.append([*plugin.platform.calls])
+        store.projects.release(worker, KEY)
+
+    threading.Timer(0.3, leave).start()
+    run("disconnect", "fake", "--project", "1")
+    (before,) = left
+    assert plugin.platform.calls[len(before) :] == ["disconnect"]
+    assert store.projects.lease(KEY, worker, 600) is not None
+
+
+def test_disconnecting_does_not_wait_for_a_machine_that_is_gone(
+    store: Store, plugin: FakePlugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "AWAITED_S", 0.2)
+    run("connect", "fake", "--project", "1")
+    store.projects.lease(KEY, "elsewhere:1:1", 600)
+    assert "sequential" in run("disconnect", "fake", "--project", "1").stdout
 
 
 def test_predictions_stay_where_they_are_wanted(store: Store, plugin: FakePlugin) -> None:

@@ -134,6 +134,24 @@ def options_of(store: Store) -> Any:
 # --- what stays of an option -----------------------------------------------------------------------------
 
 
+def test_options_given_while_the_worker_is_at_work_are_not_overwritten_by_what_it_saves(
+    store: Store, plugin: JobsPlugin, home: Path
+) -> None:
+    """Given the worker's port; when somebody connects with another queue before it saves; I expect both to be kept."""
+    connect("--org", "lab")
+    (row,) = store.projects.all()
+    compose.open_platform(Settings(_env_file=None, home=home), store, row)
+    worker, save = plugin.platform.state, plugin.platform.save
+    connect("--queue", "task")
+    worker["active"] = "v1"
+    save(worker)
+    (row,) = store.projects.all()
+    assert row.platform_state == {"options": {"org": "lab", "queue": "task"}, "connected": True, "active": "v1"}
+    del worker["active"]
+    save(worker)
+    assert "active" not in store.projects.all()[0].platform_state
+
+
 @pytest.mark.usefixtures("plugin")
 def test_an_option_reaches_the_platform_and_is_kept(store: Store) -> None:
     assert connect("--org", "lab").stdout.splitlines()[-1] == "changed option org: none -> lab"

@@ -67,12 +67,11 @@ def test_a_row_comes_back_from_the_memory_as_it_was_kept() -> None:
     assert ledger.row(8) == Row()
 
 
-def test_a_row_names_ids_by_frame_and_says_whether_a_write_is_open() -> None:
+def test_a_row_names_ids_by_frame() -> None:
     memory = DictMemory()
-    Ledger(memory).keep(7, row_of(shown(5, box(1)), sent=(sent(box(3)),)))
+    Ledger(memory).keep(7, row_of(shown(5, box(1))))
     found = memory.all("shapes")["7"]
     assert [number for number, _ in found["frames"]["1"]] == [5]
-    assert found["writing"]
 
 
 def test_a_row_that_says_nothing_is_dropped() -> None:
@@ -83,7 +82,7 @@ def test_a_row_that_says_nothing_is_dropped() -> None:
     assert memory.counts() == {}
 
 
-def test_jobs_and_written_tell_where_ours_are_and_which_version_is_proved_to_be_there() -> None:
+def test_jobs_tell_where_shapes_of_ours_are_or_may_be() -> None:
     ledger, five = Ledger(DictMemory()), shown(5, box(1))
     ledger.keep(10, row_of(five, version="v1", goal="g", updated=NOW))
     ledger.keep(9, row_of(five, version="v2", goal="g", updated=NOW))
@@ -91,7 +90,6 @@ def test_jobs_and_written_tell_where_ours_are_and_which_version_is_proved_to_be_
     ledger.keep(7, Row(version="v2", goal="g", updated=NOW))
     ledger.keep(6, Row(closed=frozenset({1})))
     assert ledger.jobs() == [8, 9, 10]
-    assert ledger.written("v2") == {7: NOW, 9: NOW}
 
 
 # --- what is ours ----------------------------------------------------------------------------------------

@@ -66,6 +66,29 @@ def test_the_same_answer_twice_is_one_row(store: Store) -> None:
     assert [a.id for a in store.labels.at(KEY)["7"]] == ["1"]
 
 
+def test_an_answer_that_was_touched_and_says_the_same_is_no_change(store: Store) -> None:
+    """Given an answer; when only its time moves; I expect the same row with the new time, and no new revision."""
+    store.samples.replace(KEY, [RemoteSample("7", "/7.jpg", answers=1)])
+    store.labels.record(KEY, [("7", [annotation("1", "7")])], now=100.0)
+    assert store.labels.record(KEY, [("7", [annotation("1", "7", 5)])], now=200.0) == 0
+    (answer,) = store.labels.at(KEY)["7"]
+    assert answer.updated == START + timedelta(minutes=5)
+    assert store.labels.last_recorded(KEY, 0.0) == 100.0
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert row.revision == 1
+
+
+def test_an_answer_that_says_something_else_at_the_same_time_is_a_change(store: Store) -> None:
+    """Given a box; when its class is renamed, which moves no time; I expect the new name, and the old one before."""
+    store.samples.replace(KEY, [RemoteSample("7", "/7.jpg", answers=1)])
+    for name in ("car", "vehicle"):
+        box = LabelledBox(name, (0.1, 0.1, 0.5, 0.5), "manual")
+        store.labels.record(KEY, [("7", [annotation("1", "7", 0, box)])])
+    assert [a.boxes[0].name for r in (1, 2) for a in store.labels.at(KEY, r)["7"]] == ["car", "vehicle"]
+    assert len(store.labels.at(KEY)["7"]) == 1
+
+
 def test_an_answer_that_is_no_longer_listed_was_deleted(store: Store) -> None:
     store.samples.replace(KEY, [RemoteSample("7", "/7.jpg")])
     store.labels.record(KEY, [("7", [annotation("1", "7"), annotation("2", "7")])])

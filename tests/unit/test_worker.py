@@ -122,6 +122,15 @@ def test_a_lease_is_renewed_while_a_step_takes_long(world: World, monkeypatch: p
     assert refused == [True]
 
 
+def test_a_project_that_was_disconnected_is_left_to_others(world: World) -> None:
+    here, projects = make_worker(world), world.tools.store.projects
+    settle(here)
+    assert projects.lease(KEY, "who disconnects", 60) is None
+    projects.update(KEY, state="archived")
+    here.turn()
+    assert projects.lease(KEY, "who disconnects", 60) is not None
+
+
 class Faulty:
     """A store that cannot be reached for a while."""
 
