@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     keep_publications: int = Field(default=2, ge=1)
     """Publications whose rows stay on the platform."""
 
-    wip: int = Field(default=2, ge=1, le=100)
+    wip: int = Field(default=2, ge=1)
     """Open jobs that each annotator of CVAT keeps."""
     done_stage: Literal["annotation", "validation", "acceptance"] = "annotation"
     """Stage of CVAT from which on a completed job counts as labelled."""

@@ -145,7 +145,7 @@ class Annotation:
     Attributes:
         id: The platform's annotation id.
         sample: The platform's sample id.
-        updated: When it last changed; with ``id`` the idempotency key.
+        updated: When it last changed; with ``id`` and content the idempotency key.
         person: The platform's id of who submitted it, '' where unknown.
         skipped: The person gave no answer; never trains.
         ground_truth: Marked as ground truth on the platform.
@@ -153,6 +153,7 @@ class Annotation:
         lead_time: Seconds the person spent, None where the platform does not say.
         boxes: What was drawn; empty and not skipped = a true negative.
         dropped: Regions that could not be used, one sentence each.
+        own_time: False = ``updated`` is of something larger that holds it, and moves for other reasons, too.
     """
 
     id: str
@@ -165,6 +166,7 @@ class Annotation:
     lead_time: float | None = None
     boxes: tuple[LabelledBox, ...] = ()
     dropped: tuple[str, ...] = ()
+    own_time: bool = True
 
 
 @dataclass(frozen=True)

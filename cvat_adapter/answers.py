@@ -119,6 +119,7 @@ def _annotation(sample: str, number: int, job: Job, boxes: Sequence[LabelledBox]
         person="" if job.assignee is None else str(job.assignee),
         boxes=tuple(boxes),
         dropped=tuple(dropped),
+        own_time=False,
     )
 
 

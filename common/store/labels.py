@@ -20,7 +20,7 @@ from common.store.schema import annotation, project, sample
 def _body(a: Annotation) -> dict[str, Any]:
     """What was answered, as JSON gives it back."""
     body = asdict(a)
-    for name in ("id", "sample", "updated"):
+    for name in ("id", "sample", "updated", "own_time"):
         del body[name]
     made: dict[str, Any] = json.loads(json.dumps(body))
     return made
@@ -40,28 +40,20 @@ def _annotation(r: Any) -> Annotation:
     )
 
 
-def _compared(
-    known: Mapping[str, Any], answers: Iterable[Annotation]
-) -> tuple[list[int], list[dict[str, Any]], dict[int, float]]:
-    """(rows that no longer hold, what is new, row -> new time where nothing else changed)."""
-    left, fresh, touched = dict(known), [], {}
-    gone: list[int] = []
+def _compared(known: Mapping[str, Any], answers: Iterable[Annotation]) -> tuple[list[int], list[dict[str, Any]]]:
+    """(rows that no longer hold, what is new)."""
+    left, gone, fresh = dict(known), [], []
     for a in {a.id: a for a in answers}.values():
         had, body, updated = left.pop(a.id, None), _body(a), a.updated.timestamp()
-        if had is None or had["body"] != body:
-            gone += [had["id"]] if had else []
-            fresh.append({"external": a.id, "updated": updated, "body": body})
-        elif had["updated"] != updated:
-            touched[had["id"]] = updated
-    return [*gone, *(r["id"] for r in left.values())], fresh, touched
+        if had is not None and had["body"] == body and (had["updated"] == updated or not a.own_time):
+            continue
+        gone += [had["id"]] if had else []
+        fresh.append({"external": a.id, "updated": updated, "body": body})
+    return [*gone, *(r["id"] for r in left.values())], fresh
 
 
 class Labels:
-    """Idempotent by (project, annotation id, content): the same answer twice is one row.
-
-    The time of a change proves nothing: who renames a class changes answers without it, and CVAT moves it for every
-    frame of a job where anything happens to the job.
-    """
+    """Idempotent by (project, annotation id, updated, content): the same answer twice is one row."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -95,14 +87,12 @@ class Labels:
         gone: list[int] = []
         fresh: list[dict[str, Any]] = []
         for sample_id, answers_now in dict(part).items():
-            old, new, touched = _compared(known[sample_id], answers_now)
+            old, new = _compared(known[sample_id], answers_now)
             gone += old
             fresh += [
                 {**values, "project": key, "sample": sample_id, "since": revision + 1, "until": None, "recorded": at}
                 for values in new
             ]
-            for number, updated in touched.items():
-                connection.execute(sa.update(annotation).where(annotation.c.id == number).values(updated=updated))
             answers = sum(not a.skipped for a in answers_now)
             where = (sample.c.project == key) & (sample.c.external == sample_id)
             connection.execute(sa.update(sample).where(where).values(answers=answers, skips=len(answers_now) - answers))

@@ -52,11 +52,12 @@ def test_every_setting_is_read_from_the_variable_we_name(field: str, monkeypatch
 
 def test_official_names_have_no_prefix() -> None:
     names = [config.variable(f) for f in Settings.model_fields]
-    assert names[:5] == [
-        *("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_USER", "BASIC_AUTH_PASS"),
-        "MODEL_SCORE_THRESHOLD",
+    assert names[:9] == [
+        *("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
+        *("CVAT_URL", "CVAT_ACCESS_TOKEN", "CVAT_USERNAME", "CVAT_PASSWORD"),
+        *("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "MODEL_SCORE_THRESHOLD"),
     ]
-    assert all(n.startswith("HARDFIRST_") for n in names[5:])
+    assert all(n.startswith("HARDFIRST_") for n in names[9:])
 
 
 @pytest.mark.parametrize(

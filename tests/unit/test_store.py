@@ -66,17 +66,17 @@ def test_the_same_answer_twice_is_one_row(store: Store) -> None:
     assert [a.id for a in store.labels.at(KEY)["7"]] == ["1"]
 
 
-def test_an_answer_that_was_touched_and_says_the_same_is_no_change(store: Store) -> None:
-    """Given an answer; when only its time moves; I expect the same row with the new time, and no new revision."""
+@pytest.mark.parametrize("own_time", [True, False])
+def test_the_time_of_an_answer_that_says_the_same_counts_where_it_is_its_own(store: Store, own_time: bool) -> None:
+    """Given an answer; when its time moves; I expect another one, but for times of something larger that holds it."""
     store.samples.replace(KEY, [RemoteSample("7", "/7.jpg", answers=1)])
-    store.labels.record(KEY, [("7", [annotation("1", "7")])], now=100.0)
-    assert store.labels.record(KEY, [("7", [annotation("1", "7", 5)])], now=200.0) == 0
+    for minute in (0, 5):
+        store.labels.record(KEY, [("7", [replace(annotation("1", "7", minute), own_time=own_time)])])
     (answer,) = store.labels.at(KEY)["7"]
-    assert answer.updated == START + timedelta(minutes=5)
-    assert store.labels.last_recorded(KEY, 0.0) == 100.0
+    assert answer.updated == START + timedelta(minutes=5 if own_time else 0)
     row = store.projects.get(KEY)
     assert row is not None
-    assert row.revision == 1
+    assert row.revision == 1 + own_time
 
 
 def test_an_answer_that_says_something_else_at_the_same_time_is_a_change(store: Store) -> None:
