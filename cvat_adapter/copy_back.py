@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableError
 from cvat_adapter.label_twins import Twins
 from cvat_adapter.ledger import Ledger, bare
-from cvat_adapter.nouns import NEW, Job, place_of, sample_id
+from cvat_adapter.nouns import NEW, STAGES, Job, place_of, sample_id
 from cvat_adapter.preannotations import Preannotations
 from cvat_adapter.queue_plan import in_order
 
@@ -154,7 +154,7 @@ class CopyBack:
         """
         self._boxes.remove(source)
         raw = self._api.get(f"api/jobs/{source.id}", what=f"look at job {source.id}")
-        if raw["state"] != NEW or raw["assignee"] is not None:
+        if raw["state"] != NEW or raw["stage"] != STAGES[0] or raw["assignee"] is not None:
             return None
         said: Json = self._api.get(f"api/jobs/{source.id}/annotations/", what=f"read the annotations of {source.id}")
         return said

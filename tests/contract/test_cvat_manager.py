@@ -81,3 +81,12 @@ def test_a_job_that_is_only_touched_teaches_nothing_new(life: Life) -> None:
     life.manager.set_state(job.id, "completed", stage="acceptance")
     life.settle()
     assert life.row.revision == revision
+
+
+def test_a_webhook_that_was_made_anew_by_connect_is_known_to_the_worker(life: Life) -> None:
+    life.cvat.world.webhooks.clear()
+    life.connect()
+    life.compare()
+    assert len(life.cvat.world.webhooks) == 1
+    assert [text for text in life.journal() if "healed" in text] == []
+    assert life.row.platform_state["hook"]["id"] in life.cvat.world.webhooks

@@ -35,7 +35,7 @@ def read_frames(task: Task, images: Iterable[tuple[str, bytes]]) -> list[Frame]:
             try:
                 with Image.open(io.BytesIO(data)) as image:
                     sizes[id(data)] = image.size
-            except OSError:
+            except (OSError, ImportError):  # ultralytics makes Pillow look for more plugins, which may be absent
                 path = f"/home/django/data/data/{task.data_id}/raw/{name}"
                 text = f"PIL.UnidentifiedImageError: cannot identify image file '{path}'\n"
                 raise ImportFailedError(text) from None
