@@ -96,6 +96,7 @@ def _start(tools: Tools, row: ProjectRow, moment: float) -> bool:
         token=row.fence,
         split=split.stored(),
         started=moment,
+        asked=row.training_asked,
     )
     if opened is None:
         return False

@@ -80,8 +80,12 @@ class Rounds:
         token: int,
         split: dict[str, Any] | None = None,
         started: float | None = None,
+        asked: float | None = None,
     ) -> RoundRow | None:
-        """Open the next round, ``started`` seconds since the epoch (None = now); None when one is running already."""
+        """Open the next round, ``started`` seconds since the epoch (None = now); None when one is running already.
+
+        It answers the wish for a round that was made at ``asked``; one made since then stays.
+        """
         with transaction(self._engine, write=True) as connection:
             running = sa.select(round_.c.id).where(round_.c.project == key, round_.c.state == "running")
             if connection.scalar(running) is not None:
@@ -104,7 +108,8 @@ class Rounds:
                 "ended": None,
             }
             connection.execute(sa.insert(round_), values)
-            connection.execute(sa.update(project).where(project.c.key == key).values(training_asked=None))
+            answered = (project.c.key == key) & (project.c.training_asked == asked)
+            connection.execute(sa.update(project).where(answered).values(training_asked=None))
         return self.running(key)
 
     def running(self, key: str) -> RoundRow | None:

@@ -461,3 +461,21 @@ def test_settings_of_a_project_survive_the_store(store: Store) -> None:
     again = store.projects.get(KEY)
     assert again is not None
     assert again.settings == {"imgsz": 320, "committee": ["flip"]}
+
+
+def test_a_wish_for_a_round_that_was_made_while_another_began_stays(store: Store) -> None:
+    store.projects.ask("fake", "1")
+    store.projects.update(KEY, training_asked=20.0)
+    store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1, asked=10.0)
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert row.training_asked == 20.0
+
+
+def test_a_round_answers_the_wish_it_was_begun_for(store: Store) -> None:
+    store.projects.ask("fake", "1")
+    store.projects.update(KEY, training_asked=20.0)
+    store.rounds.start(KEY, revision=1, labels=2, reason="", folder="/f", token=1, asked=20.0)
+    row = store.projects.get(KEY)
+    assert row is not None
+    assert row.training_asked is None
