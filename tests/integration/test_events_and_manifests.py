@@ -143,10 +143,11 @@ def _acknowledged(scene: Scene, before: float) -> dict[str, int]:
 
 
 def _await_last_round(scene: Scene) -> None:
-    """Until a round that a person asks for has everything."""
-    scene.world.tools.store.projects.update(KEY, training_asked=time.time())
+    """Until a round that a person asks for has everything; the first may have read just before it was asked for."""
+    projects = scene.world.tools.store.projects
     deadline = time.time() + 60
     while time.time() < deadline:
+        projects.update(KEY, training_asked=time.time())
         trained = _trained(scene)
         if trained and all(number_of(label) >= EVENTS - IMAGES for label in trained[-1].values()):
             return
