@@ -15,7 +15,7 @@ from cvat_adapter.session import Answer, Session, Text
 
 if TYPE_CHECKING:
     from common.ports import Memory
-    from cvat_adapter.connection import Saver
+    from cvat_adapter.listening import Saver
     from cvat_adapter.project import CvatPlatform
 
 WRITE_S, UPLOAD_S, IMPORT_S = 60.0, 300.0, 900.0

@@ -13,10 +13,11 @@ from common.domain import Annotation, ProjectSpec, QueueItem, RemoteSample
 from common.errors import PlatformError, UnsupportedProjectError
 from common.ports import Change, Drift, Memory
 from cvat_adapter import wire
-from cvat_adapter.connection import Connection, Saver
+from cvat_adapter.connection import Connection
 from cvat_adapter.inbox import Inbox
 from cvat_adapter.keeper import JOB, WRITTEN, Keeper
 from cvat_adapter.ledger import Ledger
+from cvat_adapter.listening import Saver
 from cvat_adapter.nouns import COMPLETED, Job, place_of
 from cvat_adapter.places import PLACE, row_of
 from cvat_adapter.preannotations import Preannotations
@@ -102,8 +103,9 @@ class CvatPlatform:
         return changes
 
     def drift(self, version: str | None) -> list[Drift]:
-        """What differs from what ``connect`` left."""
-        return self._connection.drift(version)
+        """What differs from what ``connect`` left, in the project and in that of its queue tasks."""
+        found = self._connection.drift(version)
+        return found if "before" not in self.state or self.state.get("leaving") else [*found, *self._queue.drift()]
 
     # --- reading -----------------------------------------------------------------------------------------
 
