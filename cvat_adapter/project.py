@@ -55,7 +55,7 @@ class CvatPlatform:
         self._reader = Reader(api, project, settings, memory, state)
         self._connection = Connection(project, api, self._reader, settings, state, save, memory)
         self._ledger = Ledger(memory)
-        self._pre = Preannotations(api, self._reader, self._ledger)
+        self._pre = Preannotations(api, self._ledger, self._reader.deleted)
         self._queue = QueueTasks(project, api, self._reader, memory, settings, state, save, clock=clock)
         inbox = Inbox(api, memory, settings, state, self._pre.untouched, clock=clock)
         self._keeper = Keeper(

@@ -54,7 +54,7 @@ class QueueTasks:
         folder = settings.folder / "queue-tasks" / project
         images = QueueImages(folder, api, reader, settings.max_image_pixels)
         self._maker = QueueMaker(api, reader, memory, self._book, self._sibling, images)
-        self._copies = CopyBack(api, memory, settings)
+        self._copies = CopyBack(api, reader, memory, settings)
 
     def step(self, version: str, places: Places, jobs: Sequence[Job], *, annotators: int = 1) -> bool:
         """Do the next short piece of work; sends nothing when there is none.

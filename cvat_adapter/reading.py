@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ PAGE = 100
 """Rows of one page, and ids of one filter."""
 FRAMES_S = 1800.0
 """Seconds after which frames are read again: deleting one need not move the time of its task's last change."""
+FRESH_S = 60.0
+"""Seconds after which they are read again before something is written."""
 MAPPED = "mapped"
 """Kind of memory: 'TASK:FRAME' of a queue task -> the source sample it shows."""
 
@@ -32,6 +35,23 @@ Json = Mapping[str, Any]
 ANNOTATION: Json = {"==": [{"var": "type"}, "annotation"]}
 """Jobs people annotate in: neither ground truth nor replicas of a consensus."""
 FINISHED: Json = {"==": [{"var": "state"}, COMPLETED]}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The frames of a task, when they were read, and what was known then.
+
+    Attributes:
+        frames: Deleted ones included.
+        task: Last change of the task as it was listed.
+        at: By our clock.
+        newest: A moment, by CVAT's clock, up to which every change of the task is in ``frames``.
+    """
+
+    frames: list[Frame]
+    task: datetime
+    at: float
+    newest: datetime
 
 
 class Reader:
@@ -61,7 +81,8 @@ class Reader:
         self._state: Mapping[str, Any] = {} if state is None else state
         self._clock = clock
         self._listed: dict[int, Task] = {}
-        self._frames: dict[int, tuple[datetime, float, list[Frame]]] = {}
+        self._frames: dict[int, _Seen] = {}
+        self._newest = datetime.fromtimestamp(0, UTC)
         self._images = Images(api, self._known, self.frames, int(settings.max_image_mb * 2**20))
 
     # --- lists -------------------------------------------------------------------------------------------
@@ -78,12 +99,36 @@ class Reader:
 
     def frames(self, task: Task) -> list[Frame]:
         """The frames of a task, deleted ones included; [] when it is gone. Read once for each state of the task."""
-        known, now = self._frames.get(task.id), self._clock()
-        if known is None or known[0] != task.updated or now - known[1] > FRAMES_S:
-            what = f"read the frames of task {task.id}"
-            raw = self._unless_gone(f"api/tasks/{task.id}/data/meta", what) if task.size else None
-            known = self._frames[task.id] = (task.updated, now, frames_of(task, raw or {}))
-        return known[2]
+        known = self._frames.get(task.id)
+        if known is None or known.task != task.updated or self._clock() - known.at > FRAMES_S:
+            known = self._look_at(task)
+        return known.frames
+
+    def deleted(self, job: Job) -> Collection[int]:
+        """Numbers of the deleted frames of a job's task, as of the job's last change or later.
+
+        Deleting one moves the times of the jobs that show it. Where it should not, that is noticed after ``FRESH_S``.
+        No request where the frames were read since.
+        """
+        if job.task not in self._listed or job.stop >= self._listed[job.task].size:
+            self.tasks()
+        if (task := self._listed.get(job.task)) is None:
+            return ()
+        self._newest = max(self._newest, job.updated)
+        known = self._frames.get(task.id)
+        if known is None or known.newest < job.updated or self._clock() - known.at > FRESH_S:
+            known = self._look_at(task)
+        return {frame.number for frame in known.frames if frame.deleted}
+
+    def _look_at(self, task: Task) -> _Seen:
+        newest, at = self._newest, self._clock()  # of before: what changes meanwhile may be in it, or not
+        raw = (
+            self._unless_gone(f"api/tasks/{task.id}/data/meta", f"read the frames of task {task.id}")
+            if task.size
+            else None
+        )
+        self._frames[task.id] = found = _Seen(frames_of(task, raw or {}), task.updated, at, newest)
+        return found
 
     def labels(self) -> Labels:
         """The labels of the project. Raises ProjectGoneError."""
@@ -102,6 +147,7 @@ class Reader:
         what = f"list the jobs of project {self._project}"
         rows = self._rows("api/jobs", self._ours(), ANNOTATION, *wanted, what=what)
         found = {job.id: job for job in map(job_of, rows)}
+        self._newest = max([self._newest, *(job.updated for job in found.values())])
         return [found[number] for number in sorted(found)]
 
     def _known(self, numbers: Iterable[int]) -> dict[int, Task]:

@@ -107,7 +107,7 @@ class Desk:
         self.queue = QueueTasks(
             project, self.api, self.reader, self.memory, self.settings, self.state, save, clock=clock
         )
-        self.pre = Preannotations(self.api, self.reader, Ledger(self.memory))
+        self.pre = Preannotations(self.api, Ledger(self.memory), self.reader.deleted)
         self.inbox = Inbox(self.api, self.memory, self.settings, self.state, self.pre.untouched, clock=clock)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from common.media import MediaLibrary, Source, Stored
 from cvat_adapter.client import Api
 from cvat_adapter.images import Images
 from cvat_adapter.nouns import Frame, Task, sample_id
-from cvat_adapter.reading import FRAMES_S, Reader, frames_of
+from cvat_adapter.reading import FRAMES_S, FRESH_S, Reader, frames_of
 from tests.cvat_server import world as records
 from tests.cvat_server.faults import faults_of
 from tests.cvat_server.people import Annotator, Manager
@@ -205,6 +205,52 @@ def test_frames_that_were_deleted_without_a_trace_are_noticed_after_a_while(site
     assert len(answers_of(reader)) == 2
     now[0] = FRAMES_S + 1
     assert len(answers_of(reader)) == 1
+
+
+def meta_reads(site: Site) -> int:
+    return site.asked()["GET api/tasks/N/data/meta"]
+
+
+def test_which_frames_are_deleted_costs_no_request_where_they_were_read_since(site: Site) -> None:
+    task, reader = site.task(6, segment_size=2), site.reader
+    task.deleted_frames = {3}
+    list(reader.samples())
+    site.cvat.log.clear()
+    assert [sorted(reader.deleted(job)) for job in reader.jobs()] == [[3]] * 3
+    assert meta_reads(site) == 0
+
+
+def test_a_frame_deleted_since_the_frames_were_read_is_known_by_the_time_of_its_job(site: Site) -> None:
+    task, reader = site.task(6, segment_size=2), site.reader
+    list(reader.samples())
+    with site.manager() as boss:
+        boss.call("PATCH", f"/api/tasks/{task.id}/data/meta", json={"deleted_frames": [3]})
+    site.cvat.log.clear()
+    first, second, third = reader.jobs()
+    assert reader.deleted(first) == set(), "nothing of it has changed"
+    assert [reader.deleted(job) for job in (second, third)] == [{3}, {3}]
+    assert meta_reads(site) == 1
+
+
+def test_a_frame_deleted_without_a_trace_is_not_written_to_after_a_minute(site: Site) -> None:
+    task, now = site.task(2), [0.0]
+    settings = Settings(_env_file=None)
+    reader = Reader(site.api, str(site.project.id), settings, site.memory, site.state, clock=lambda: now[0])
+    list(reader.samples())
+    (job,) = reader.jobs()
+    task.deleted_frames = {1}
+    assert reader.deleted(job) == set()
+    now[0] = FRESH_S + 1
+    assert reader.deleted(job) == {1}
+
+
+def test_a_task_that_got_its_frames_after_it_was_listed_is_listed_again(site: Site) -> None:
+    reader = site.reader
+    reader.tasks()
+    task = site.task(2)
+    task.deleted_frames = {0}
+    (job,) = reader.jobs()
+    assert reader.deleted(job) == {0}
 
 
 def test_a_video_is_described_once_for_all_of_its_frames() -> None:
