@@ -18,7 +18,7 @@ from cvat_adapter.inbox import Inbox
 from cvat_adapter.keeper import JOB, WRITTEN, Keeper
 from cvat_adapter.ledger import Ledger
 from cvat_adapter.listening import Saver
-from cvat_adapter.nouns import COMPLETED, Job, place_of
+from cvat_adapter.nouns import Job, done, place_of
 from cvat_adapter.places import PLACE, row_of
 from cvat_adapter.preannotations import Preannotations
 from cvat_adapter.queue_task import QueueTasks
@@ -193,8 +193,10 @@ class CvatPlatform:
         now = self._clock()
         if not 0 <= now - self._links[0] < LINKS_S:
             by_task: dict[int, list[tuple[int, int, int]]] = {}
-            rows = self._memory.all(JOB).items()
-            for key, row in sorted(rows, key=lambda item: (item[1]["state"] == COMPLETED, int(item[0]))):
+            rows, stage = self._memory.all(JOB).items(), self._settings.done_stage
+            for key, row in sorted(
+                rows, key=lambda item: (done(item[1]["state"], item[1]["stage"], stage), int(item[0]))
+            ):
                 by_task.setdefault(int(row["task"]), []).append((int(row["start"]), int(row["stop"]), int(key)))
             self._links = (now, by_task)
         return self._links[1].get(task, [])

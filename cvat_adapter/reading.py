@@ -17,7 +17,19 @@ from common.ports import Memory, chunks
 from cvat_adapter import wire
 from cvat_adapter.answers import Answers, places
 from cvat_adapter.images import Images
-from cvat_adapter.nouns import COMPLETED, Frame, Job, Labels, Task, job_of, place_of, sample_id, task_of, understood
+from cvat_adapter.nouns import (
+    COMPLETED,
+    STAGES,
+    Frame,
+    Job,
+    Labels,
+    Task,
+    job_of,
+    place_of,
+    sample_id,
+    task_of,
+    understood,
+)
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
@@ -34,7 +46,6 @@ MAPPED = "mapped"
 Json = Mapping[str, Any]
 ANNOTATION: Json = {"==": [{"var": "type"}, "annotation"]}
 """Jobs people annotate in: neither ground truth nor replicas of a consensus."""
-FINISHED: Json = {"==": [{"var": "state"}, COMPLETED]}
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,7 @@ class Reader:
         self._listed: dict[int, Task] = {}
         self._frames: dict[int, _Seen] = {}
         self._newest = datetime.fromtimestamp(0, UTC)
+        self._unread: set[int] = set()
         self._images = Images(api, self._known, self.frames, int(settings.max_image_mb * 2**20))
 
     # --- lists -------------------------------------------------------------------------------------------
@@ -156,6 +168,13 @@ class Reader:
         for some in chunks([n for n in wanted if n not in self._listed], PAGE):
             self._listed |= self._tasks({"in": [{"var": "id"}, list(some)]})
         return {n: self._listed[n] for n in wanted if n in self._listed}
+
+    @property
+    def _finished(self) -> Json:
+        """The filter for jobs that may be done, see ``nouns.done``."""
+        completed: Json = {"==": [{"var": "state"}, COMPLETED]}
+        later = STAGES[STAGES.index(self._stage) + 1 :]
+        return {"or": [completed, {"in": [{"var": "stage"}, list(later)]}]} if later else completed
 
     def _ours(self) -> Json:
         """The filter for the project and its sibling."""
@@ -241,17 +260,28 @@ class Reader:
         """(sample, its answers), one answer for each done job that shows it; see ``Platform.annotations``.
 
         A sample without a done job comes with []: with ``since`` where a job of it changed, so that a rejected job
-        takes its answers back, and wherever ``samples`` names it.
+        takes its answers back, and wherever ``samples`` names it. A job whose annotations CVAT could not give is read
+        again at the next call with ``since``.
         """
         mapped = self._mapped()
-        moved = [] if samples else self._jobs(*([FINISHED] if since is None else _changed_after(since)))
+        moved = [] if samples else self._moved(since)
         shown = places(samples or self._shown(moved, mapped), mapped)
         everything = since is None and not samples
         tasks, jobs = self._around(shown, moved, complete=everything)
         done = [job for job in jobs if job.done(self._stage)]
-        for sample, found in Answers(self._unless_gone, self.frames, self._labels, tasks, done).of(shown):
+        answers = Answers(self._unless_gone, self.frames, self._labels, tasks, done)
+        for sample, found in answers.of(shown):
             if found or not everything:
                 yield sample, found
+        self._unread = ((self._unread - {job.id for job in done}) if samples else set()) | answers.unread.keys()
+
+    def _moved(self, since: datetime | None) -> list[Job]:
+        """The jobs to read: all that are finished, or those that changed since, with those that could not be read."""
+        if since is None:
+            return self._jobs(self._finished)
+        moved = self._jobs(*_changed_after(since))
+        left = sorted(self._unread - {job.id for job in moved})
+        return moved + [job for some in chunks(left, PAGE) for job in self._jobs({"in": [{"var": "id"}, list(some)]})]
 
     def _shown(self, jobs: Sequence[Job], mapped: Mapping[str, str]) -> list[str]:
         """The samples that these jobs show, each once."""
@@ -271,7 +301,7 @@ class Reader:
         if complete or alone or not tasks:
             return tasks, moved
         near = [{"in": [{"var": "task_id"}, list(some)]} for some in chunks(list(tasks), PAGE)]
-        return tasks, [job for some in near for job in self._jobs(FINISHED, some)]
+        return tasks, [job for some in near for job in self._jobs(self._finished, some)]
 
     # --- images ------------------------------------------------------------------------------------------
 

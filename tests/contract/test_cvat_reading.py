@@ -20,6 +20,7 @@ from common.config import Settings
 from common.domain import Annotation
 from common.errors import MediaError, PlatformError, PlatformUnreachableError, UnreadableImageError
 from common.media import MediaLibrary, Source, Stored
+from cvat_adapter import answers as module
 from cvat_adapter.client import Api
 from cvat_adapter.images import Images
 from cvat_adapter.nouns import Frame, Task, sample_id
@@ -291,6 +292,72 @@ def test_a_job_counts_from_the_stage_that_was_asked_for(site: Site) -> None:
     with site.manager() as boss:
         boss.accept(job.id)
     assert (list(read(reader.annotations())), list(answers_of(reader).values())) == ([sample_id(task.id, 0)], [1])
+
+
+@pytest.mark.parametrize(
+    ("moves", "counting"),
+    [
+        ([], ["annotation"]),
+        ([("new", "validation")], ["annotation"]),
+        ([("new", "validation"), ("in progress", "validation")], ["annotation"]),
+        ([("new", "validation"), ("rejected", "validation")], []),
+        ([("completed", "validation")], ["annotation", "validation"]),
+        ([("completed", "validation"), ("new", "acceptance")], ["annotation", "validation"]),
+        ([("completed", "validation"), ("rejected", "acceptance")], []),
+        ([("completed", "acceptance")], ["annotation", "validation", "acceptance"]),
+        ([("completed", "acceptance"), ("new", "validation")], ["annotation"]),
+        ([("completed", "acceptance"), ("new", "annotation")], []),
+    ],
+    ids=lambda moves: " then ".join(" ".join(one) for one in moves) if moves and isinstance(moves[0], tuple) else None,
+)
+def test_a_job_that_is_moved_on_keeps_the_labels_of_the_stage_before(
+    site: Site, moves: list[tuple[str, str]], counting: list[str]
+) -> None:
+    task = site.task(1)
+    (job,) = site.cvat.jobs(task)
+    site.done(job, 0)
+    with site.manager() as boss:
+        for state, stage in moves:
+            boss.set_state(job.id, state, stage=stage)
+    sample = sample_id(task.id, 0)
+    for stage in ("annotation", "validation", "acceptance"):
+        reader, answers = site.reader_of(done_stage=stage), [f"{job.id}:0"] if stage in counting else []
+        assert answers_of(reader) == {sample: len(answers)}
+        assert read(reader.annotations()) == ({sample: answers} if answers else {})
+        assert read(reader.annotations(since=EARLY)) == {sample: answers}
+        assert read(reader.annotations(samples=[sample])) == {sample: answers}
+
+
+def test_a_done_job_over_which_cvat_breaks_down_is_passed_by_and_read_again(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = site.task(6, segment_size=2)
+    bad, *others = site.cvat.jobs(task)
+    for job in (bad, *others):
+        site.done(job, job.start_frame)
+    reader = site.reader
+    faults_of(site.cvat.world).add(rf"/api/jobs/{bad.id}/annotations", status=500)
+    good = {sample_id(task.id, n): [f"{others[n // 2 - 1].id}:{n}"] for n in range(2, 6)}
+    assert read(reader.annotations()) == good, "what is known of the others' samples stays: they do not come"
+    assert f"the answers of job {bad.id} are passed by" in caplog.text
+    assert answers_of(reader)[sample_id(task.id, 0)] == 1, "so that the comparison finds it"
+    watermark = max(job.updated_date for job in others)
+    assert read(reader.annotations(samples=[sample_id(task.id, 0)])) == {}
+    faults_of(site.cvat.world).clear()
+    found = {sample_id(task.id, n): [f"{bad.id}:{n}"] for n in range(2)}
+    assert read(reader.annotations(since=watermark)) == found, "also where it was known in an older state"
+    assert read(reader.annotations(since=watermark)) == {}
+    assert read(reader.annotations(samples=list(found))) == found
+
+
+def test_a_cvat_that_breaks_down_over_every_job_is_one_trouble(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 2)
+    task = site.task(3, segment_size=1)
+    for job in site.cvat.jobs(task):
+        site.done(job)
+    faults_of(site.cvat.world).add(r"/api/jobs/\d+/annotations", status=500)
+    with pytest.raises(PlatformError, match="status 500"):
+        list(site.reader.annotations())
 
 
 def test_only_jobs_that_changed_since_are_read(site: Site) -> None:
