@@ -258,6 +258,8 @@ def _say_status(row: dict[str, Any]) -> None:
     for name in ("state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes", "settings"):
         if row[name]:
             say(f"  {name:<9} {row[name]}")
+    for name, line in row["platform"].items():
+        say(f"  {name:<9} {line}")
     for warning in row["warnings"]:
         say(f"  {'warning':<9} {warning}", style="yellow")
     for entry in row["journal"]:

@@ -25,7 +25,7 @@ def done(state: Any, stage: Any, wanted: str) -> bool:
     not while the job is rejected, at whatever stage; and whoever moves it back to an earlier stage reopens that one.
     """
     reached = STAGES.index(stage) if stage in STAGES else -1
-    return state != REJECTED and reached >= STAGES.index(wanted) + (state != COMPLETED)
+    return bool(state != REJECTED) and reached >= STAGES.index(wanted) + bool(state != COMPLETED)
 
 
 def sample_id(task: int, frame: int) -> str:

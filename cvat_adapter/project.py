@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from common.config import Settings
 from common.domain import Annotation, ProjectSpec, QueueItem, RemoteSample
 from common.errors import PlatformError, UnsupportedProjectError
-from common.ports import Change, Drift, Memory
+from common.ports import TOLD, Change, Drift, Memory
 from cvat_adapter import wire
 from cvat_adapter.connection import Connection
 from cvat_adapter.inbox import Inbox
-from cvat_adapter.keeper import JOB, WRITTEN, Keeper
+from cvat_adapter.job_rows import JOB
+from cvat_adapter.keeper import WRITTEN, Keeper
 from cvat_adapter.ledger import Ledger
 from cvat_adapter.listening import Saver
 from cvat_adapter.nouns import Job, done, place_of
@@ -98,7 +99,7 @@ class CvatPlatform:
         if self.state.pop("active", None) is not None:
             self._save(self.state)
         changes = [*self._connection.disconnect(), *self._queue.remove()]
-        for kind in (JOB, WRITTEN):
+        for kind in (JOB, WRITTEN, TOLD):
             self._memory.drop(kind)
         return changes
 
