@@ -85,8 +85,9 @@ def serve(parent: int | None) -> None:
 
     Example: hardfirst serve
     """
-    from common.connection import check_home, check_serving
+    from common.opening import check_home
     from common.serve import Supervisor, alone, commands
+    from common.serving_checks import check_serving
 
     _child(parent)
     settings = config.load()

@@ -39,7 +39,7 @@ class Api:
 
     @property
     def organization(self) -> str | None:
-        """Short name of the organisation that every request is made in; None = whatever the user may see."""
+        """Short name of the organization that every request is made in; None = whatever the user may see."""
         return self._session.organization
 
     @organization.setter

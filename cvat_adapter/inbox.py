@@ -76,7 +76,7 @@ class Inbox:
     # --- who ---------------------------------------------------------------------------------------------
 
     def annotators(self) -> list[int]:
-        """Ids of those who get jobs; nobody without an organisation."""
+        """Ids of those who get jobs; nobody without an organization."""
         options = self._state.get("options") or {}
         named = {n.strip() for n in str(options.get("annotators") or "").split(",") if n.strip()}
         members = self._cvat.members().items()

@@ -208,7 +208,7 @@ class CvatPlatform:
         return f"{parts.scheme}://{parts.netloc}"
 
     def media_headers(self) -> Mapping[str, str]:
-        """Authorisation for images, and the organisation they are in."""
+        """Authorisation for images, and the organization they are in."""
         return self._api.media_headers()
 
     def media_url(self, sample: str, uri: str) -> str:

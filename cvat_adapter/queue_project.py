@@ -1,4 +1,4 @@
-"""The sibling project of the queue tasks: same organisation, same labels, so that no export counts an image twice."""
+"""The sibling project of the queue tasks: same organization, same labels, so that no export counts an image twice."""
 
 from __future__ import annotations
 

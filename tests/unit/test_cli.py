@@ -21,7 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from common import compose, config, connection
+from common import compose, config, connection, serving_checks
 from common.cli import main
 from common.config import Settings
 from common.domain import Event
@@ -60,7 +60,7 @@ class FakePlugin:
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> FakePlugin:
     made = FakePlugin()
-    for module in (compose, connection):
+    for module in (compose, serving_checks):
         monkeypatch.setattr(module, "plugins", lambda: {"fake": made})
     return made
 
