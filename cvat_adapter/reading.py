@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from common.errors import PlatformError, ProjectGoneError
 from common.ports import Memory, chunks
 from cvat_adapter import wire
 from cvat_adapter.answers import Answers, places
+from cvat_adapter.frames import Frames
 from cvat_adapter.images import Images
 from cvat_adapter.nouns import (
     COMPLETED,
@@ -28,7 +28,6 @@ from cvat_adapter.nouns import (
     place_of,
     sample_id,
     task_of,
-    understood,
 )
 
 if TYPE_CHECKING:
@@ -36,33 +35,12 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Rows of one page, and ids of one filter."""
-FRAMES_S = 1800.0
-"""Seconds after which frames are read again: deleting one need not move the time of its task's last change."""
-FRESH_S = 60.0
-"""Seconds after which they are read again before something is written."""
 MAPPED = "mapped"
 """Kind of memory: 'TASK:FRAME' of a queue task -> the source sample it shows."""
 
 Json = Mapping[str, Any]
 ANNOTATION: Json = {"==": [{"var": "type"}, "annotation"]}
 """Jobs people annotate in: neither ground truth nor replicas of a consensus."""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The frames of a task, when they were read, and what was known then.
-
-    Attributes:
-        frames: Deleted ones included.
-        task: Last change of the task as it was listed.
-        at: By our clock.
-        newest: A moment, by CVAT's clock, up to which every change of the task is in ``frames``.
-    """
-
-    frames: list[Frame]
-    task: datetime
-    at: float
-    newest: datetime
 
 
 class Reader:
@@ -90,10 +68,8 @@ class Reader:
         """
         self._api, self._project, self._memory, self._stage = api, int(project), memory, settings.done_stage
         self._state: Mapping[str, Any] = {} if state is None else state
-        self._clock = clock
         self._listed: dict[int, Task] = {}
-        self._frames: dict[int, _Seen] = {}
-        self._newest = datetime.fromtimestamp(0, UTC)
+        self._frames = Frames(self._unless_gone, clock)
         self._unread: set[int] = set()
         self._images = Images(api, self._known, self.frames, int(settings.max_image_mb * 2**20))
 
@@ -102,7 +78,7 @@ class Reader:
     def tasks(self) -> dict[int, Task]:
         """Every task of the project and of its sibling, by id; ``Task.project`` tells which. One listing."""
         self._listed = self._tasks()
-        self._frames = {number: kept for number, kept in self._frames.items() if number in self._listed}
+        self._frames.keep(self._listed)
         return dict(self._listed)
 
     def jobs(self, since: datetime | None = None) -> list[Job]:
@@ -111,36 +87,14 @@ class Reader:
 
     def frames(self, task: Task) -> list[Frame]:
         """The frames of a task, deleted ones included; [] when it is gone. Read once for each state of the task."""
-        known = self._frames.get(task.id)
-        if known is None or known.task != task.updated or self._clock() - known.at > FRAMES_S:
-            known = self._look_at(task)
-        return known.frames
+        return self._frames.of(task)
 
     def deleted(self, job: Job) -> Collection[int]:
-        """Numbers of the deleted frames of a job's task, as of the job's last change or later.
-
-        Deleting one moves the times of the jobs that show it. Where it should not, that is noticed after ``FRESH_S``.
-        No request where the frames were read since.
-        """
+        """Numbers of the deleted frames of a job's task, as of the job's last change or later; see ``Frames``."""
         if job.task not in self._listed or job.stop >= self._listed[job.task].size:
             self.tasks()
-        if (task := self._listed.get(job.task)) is None:
-            return ()
-        self._newest = max(self._newest, job.updated)
-        known = self._frames.get(task.id)
-        if known is None or known.newest < job.updated or self._clock() - known.at > FRESH_S:
-            known = self._look_at(task)
-        return {frame.number for frame in known.frames if frame.deleted}
-
-    def _look_at(self, task: Task) -> _Seen:
-        newest, at = self._newest, self._clock()  # of before: what changes meanwhile may be in it, or not
-        raw = (
-            self._unless_gone(f"api/tasks/{task.id}/data/meta", f"read the frames of task {task.id}")
-            if task.size
-            else None
-        )
-        self._frames[task.id] = found = _Seen(frames_of(task, raw or {}), task.updated, at, newest)
-        return found
+        task = self._listed.get(job.task)
+        return () if task is None else self._frames.deleted(task, job)
 
     def labels(self) -> Labels:
         """The labels of the project. Raises ProjectGoneError."""
@@ -159,7 +113,7 @@ class Reader:
         what = f"list the jobs of project {self._project}"
         rows = self._rows("api/jobs", self._ours(), ANNOTATION, *wanted, what=what)
         found = {job.id: job for job in map(job_of, rows)}
-        self._newest = max([self._newest, *(job.updated for job in found.values())])
+        self._frames.listed(found.values())
         return [found[number] for number in sorted(found)]
 
     def _known(self, numbers: Iterable[int]) -> dict[int, Task]:
@@ -318,16 +272,3 @@ def _changed_after(since: datetime | None) -> list[Json]:
     if since is None:
         return []
     return [{">": [{"var": "updated_date"}, since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")]}]
-
-
-def frames_of(task: Task, raw: Json) -> list[Frame]:
-    """The frames of a task from its data/meta; a video is described once for all of its frames."""
-    with understood(f"the frames of task {task.id}"):
-        described = raw.get("frames") or []
-        if len(described) == 1:
-            described = described * task.size
-        gone = set(raw.get("deleted_frames") or ())
-        return [
-            Frame(n, str(one.get("name") or ""), int(one.get("width") or 0), int(one.get("height") or 0), n in gone)
-            for n, one in enumerate(described[: task.size])
-        ]

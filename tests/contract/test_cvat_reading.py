@@ -22,9 +22,10 @@ from common.errors import MediaError, PlatformError, PlatformUnreachableError, U
 from common.media import MediaLibrary, Source, Stored
 from cvat_adapter import answers as module
 from cvat_adapter.client import Api
+from cvat_adapter.frames import FRAMES_S, FRESH_S, frames_of
 from cvat_adapter.images import Images
 from cvat_adapter.nouns import Frame, Task, sample_id
-from cvat_adapter.reading import FRAMES_S, FRESH_S, Reader, frames_of
+from cvat_adapter.reading import Reader
 from tests.cvat_server import world as records
 from tests.cvat_server.faults import faults_of
 from tests.cvat_server.people import Annotator, Manager
