@@ -85,8 +85,9 @@ def serve(parent: int | None) -> None:
 
     Example: hardfirst serve
     """
-    from common.connection import check_home, check_serving
+    from common.opening import check_home
     from common.serve import Supervisor, alone, commands
+    from common.serving_checks import check_serving
 
     _child(parent)
     settings = config.load()
@@ -258,6 +259,8 @@ def _say_status(row: dict[str, Any]) -> None:
     for name in ("state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes", "settings"):
         if row[name]:
             say(f"  {name:<9} {row[name]}")
+    for name, line in row["platform"].items():
+        say(f"  {name:<9} {line}")
     for warning in row["warnings"]:
         say(f"  {'warning':<9} {warning}", style="yellow")
     for entry in row["journal"]:

@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     wip: int = Field(default=2, ge=1)
     """Open jobs that each annotator of CVAT keeps."""
     done_stage: Literal["annotation", "validation", "acceptance"] = "annotation"
-    """Stage of CVAT from which on a completed job counts as labelled."""
+    """Stage of CVAT at which a completed job counts as labelled; so does one that was moved on from there."""
 
     allow_hosts: Names = ()
     """Hosts images may be fetched from besides the platform itself."""

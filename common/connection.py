@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from common import compose
-from common.compose import media, open_platform, plugin, plugins
+from common.compose import media, open_platform, plugin
 from common.config import Settings
-from common.errors import HardfirstError, ProjectGoneError, SettingError, StoreError, UnknownNameError
+from common.errors import HardfirstError, ProjectGoneError, SettingError, UnknownNameError
 from common.loop import project_settings
 from common.loop.publishing import highest_number
 from common.loop.tools import Tools
 from common.media import Source, hosts_to_allow
+from common.opening import opened
 from common.ports import Change, ConnectOption, Platform, PlatformPlugin
-from common.store import Store, open_store
+from common.store import Store
 from common.store.projects import ProjectRow
 from common.worker import identity, take
 
@@ -30,101 +29,6 @@ HELD_S = 120.0
 """How long the worker keeps its hands off a project that is being connected here."""
 AWAITED_S = 60.0
 """How long a disconnect waits for the worker to end its step: seconds, unless it sends a large block of an order."""
-
-
-def check_home(settings: Settings) -> None:
-    """Make HARDFIRST_HOME where it is missing.
-
-    Raises:
-        SettingError: It cannot be written.
-    """
-    try:
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        probe = settings.folder / f".writable-{time.time_ns()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise SettingError(
-            f"HARDFIRST_HOME is {str(settings.home)!r}, which cannot be written ({error.strerror}): name another folder"
-        ) from error
-
-
-@contextmanager
-def opened(settings: Settings) -> Iterator[Store]:
-    """The store, closed at the end.
-
-    Raises:
-        SettingError: HARDFIRST_HOME cannot be written.
-        StoreError: The database cannot be opened.
-    """
-    check_home(settings)
-    try:
-        store = open_store(settings.database, settings.folder)
-    except HardfirstError:
-        raise
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        name = "HARDFIRST_DATABASE_URL" if settings.database_url else f"the database in {settings.folder}"
-        raise StoreError(f"{name} cannot be opened: {_without_password(first, settings)}") from error
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _without_password(text: str, settings: Settings) -> str:
-    """Drivers and parsers repeat the URL they were given."""
-    url = settings.database_url or ""
-    login, at, _ = url.partition("://")[2].rpartition("@")
-    secret = login.partition(":")[2]
-    return text.replace(url, "the URL").replace(secret, "***") if at and secret else text
-
-
-def check_serving(settings: Settings) -> None:
-    """Fail now, in one sentence, rather than in a child that is started again and again.
-
-    Raises:
-        HardfirstError: A setting is wrong, the database cannot be opened, or the port is taken.
-    """
-    project_settings.check(settings)
-    _check_address(settings)
-    with opened(settings) as store:
-        settings.secrets()
-        _check_platforms(settings, store)
-
-
-def _check_address(settings: Settings) -> None:
-    if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
-        missing = "BASIC_AUTH_PASS" if settings.basic_auth_user else "BASIC_AUTH_USER"
-        raise SettingError(f"{missing} is not set but its other half is: set both, or none")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(settings.bind, settings.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingError(
-                f"HARDFIRST_PORT is {settings.port}, where something listens already: stop it, or name another port"
-            ) from error
-        raise SettingError(
-            f"HARDFIRST_HOST is {settings.bind!r} and HARDFIRST_PORT {settings.port}, where nothing can listen "
-            f"({error.strerror}): name an address of this machine"
-        ) from error
-
-
-def _check_platforms(settings: Settings, store: Store) -> None:
-    """The platforms of connected projects must have their settings, and at least one must in any case."""
-    used = {p.platform for p in store.projects.all() if p.state != "archived"}
-    missing: dict[str, SettingError] = {}
-    for name, found in plugins().items():
-        try:
-            found.open("1", settings, {}, lambda _state: None, store.memories.of(f"{name}:1"))
-        except SettingError as error:
-            missing[name] = error
-    for name, problem in missing.items():
-        if name in used or len(missing) == len(plugins()):
-            raise problem
 
 
 def connect_project(

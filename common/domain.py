@@ -215,6 +215,7 @@ class ProjectSpec:
         classes: In the order of the label config.
         show_from: Boxes under this confidence are not shown to annotators, in [0, 1].
         model_path: Weights the project asks for, inside the model folder; '' = the service's default.
+        timed: Whether the platform tells how long a person took over an answer.
         details: Whatever the adapter needs to write regions (control names ...), JSON-able, opaque to ``common``.
     """
 
@@ -222,6 +223,7 @@ class ProjectSpec:
     classes: tuple[ClassMapping, ...]
     show_from: float = 0.5
     model_path: str = ""
+    timed: bool = True
     details: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -66,10 +66,15 @@ class Finding:
     mend: Callable[[], str] | None = field(default=None, compare=False, repr=False)
 
 
+TOLD = "told"
+"""Kind of ``Memory`` rows that are for people: name of a line -> its text, shown by `hardfirst status`."""
+
+
 class Memory(Protocol):
     """What a platform port must remember by the row, of one project: JSON-able values by (kind, key).
 
     For many rows; the few words of a connection go into ``Platform.state``. Every call is on the disk when it returns.
+    Rows of the kind ``TOLD`` are shown to people.
     """
 
     def get(self, kind: str, keys: Iterable[str]) -> dict[str, Any]:

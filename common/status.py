@@ -10,8 +10,9 @@ from typing import Any
 
 from common import compose
 from common.config import Settings, variable
-from common.connection import opened, unknown
+from common.connection import unknown
 from common.loop.overview import project_status
+from common.opening import opened
 
 
 def statuses(settings: Settings, key: str | None = None) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def identity(pid: int | None = None) -> str:
     return f"{_machine()}:{process.pid}:{process.create_time():.0f}"
 
 
-def _dead(owner: str) -> bool:
+def is_gone(owner: str) -> bool:
     """Whether a lease holder of this machine is no longer there; unknown machines count as alive."""
     host, _, pid = owner.rpartition(":")[0].rpartition(":")
     if host != _machine():
@@ -55,7 +55,7 @@ def take(store: Store, key: str, me: str) -> bool:
     """The lease on a project, or one whose holder died on this machine; of other machines only those that ran out."""
     if store.projects.lease(key, me, LEASE_S) is not None:
         return True
-    for owner in filter(_dead, store.projects.owners()):
+    for owner in filter(is_gone, store.projects.owners()):
         log.info("%s is gone; its projects are taken over", owner)
         store.projects.release(owner)
     return store.projects.lease(key, me, LEASE_S) is not None

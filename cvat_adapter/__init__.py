@@ -19,7 +19,7 @@ class Cvat:
 
     name = "cvat"
     options = (
-        ConnectOption("org", "Short name of the organisation; default the project's own.", metavar="SLUG"),
+        ConnectOption("org", "Short name of the organization; default the project's own.", metavar="SLUG"),
         ConnectOption("queue", "How annotators get their order: inbox (default) or task.", metavar="inbox|task"),
         ConnectOption("job-value", "Best frame of a job (max, default) or mean of its three best.", metavar="max|top3"),
         ConnectOption("annotators", "Only these user names get jobs; default every worker.", metavar="NAME,NAME"),

@@ -11,9 +11,12 @@ from common.domain import Annotation, LabelledBox
 from common.errors import PlatformUnreachableError
 from cvat_adapter import wire
 from cvat_adapter.nouns import Frame, Job, Labels, Task, place_of, understood
+from cvat_adapter.refusals import FailedError
 
 FEW_JOBS = 3
 """So many jobs of a task are read one by one; more of them by one request for the whole task."""
+PATIENCE = 20
+"""So many jobs in a row over which CVAT breaks down are not their fault."""
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +48,22 @@ class Answers:
             done: The jobs that count.
         """
         self._read, self._frames, self._labels, self._tasks = read, frames, labels, tasks
+        self.unread: dict[int, Job] = {}
+        self._failed = 0
         self._done: dict[int, list[Job]] = {}
         for job in sorted(done, key=lambda j: (j.start, j.id)):
             self._done.setdefault(job.task, []).append(job)
         self._known: dict[int, Labels] = {}
 
     def of(self, places: Places) -> Iterator[tuple[str, list[Annotation]]]:
-        """(sample, its answers) of every sample, by task and frame; [] where no done job shows it."""
+        """(sample, its answers) of every sample, by task and frame; [] where no done job shows it.
+
+        Samples in a job whose annotations cannot be had are left out, so that what is known of them stays; such jobs
+        are in ``unread`` then.
+
+        Raises:
+            PlatformError: CVAT does not answer, or breaks down over one job after the other.
+        """
         wanted: dict[int, set[int]] = {}
         for shown in places.values():
             for task, number in shown:
@@ -64,8 +76,12 @@ class Answers:
                     if task not in told:
                         told[task] = self._told(task, wanted[task])
                     found += [_annotation(sample, number, *one) for one in told[task].get(number, ())]
-                yield sample, found
+                if not any(self._is_unread(task, number) for task, number in places[sample]):
+                    yield sample, found
             told.pop(home, None)
+
+    def _is_unread(self, task: int, number: int) -> bool:
+        return any(job.task == task and number in job.frames for job in self.unread.values())
 
     def _told(self, number: int, wanted: set[int]) -> Told:
         jobs = [job for job in self._done.get(number, ()) if not wanted.isdisjoint(job.frames)]
@@ -94,9 +110,21 @@ class Answers:
                 yield from _split(raw, jobs) if raw is not None else ()
                 return
         for job in jobs:
-            raw = self._read(f"api/jobs/{job.id}/annotations/", f"read the annotations of job {job.id}")
+            try:
+                raw = self._read(f"api/jobs/{job.id}/annotations/", f"read the annotations of job {job.id}")
+            except FailedError as error:
+                self._pass_by(job, error)
+                continue
+            self._failed = 0
             if raw is not None:
                 yield job, raw
+
+    def _pass_by(self, job: Job, error: FailedError) -> None:
+        self._failed += 1
+        if self._failed >= PATIENCE:
+            raise error
+        self.unread[job.id] = job
+        log.warning("%s; the answers of job %d are passed by for now", error, job.id)
 
 
 def _split(raw: Json, jobs: Sequence[Job]) -> Iterator[tuple[Job, Json]]:

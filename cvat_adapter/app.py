@@ -17,7 +17,7 @@ from common.web import rounds
 from common.web.auth import ChecksItself
 from common.web.backend import Backend
 from common.web.body import BadRequestError, json_object, limit
-from cvat_adapter.nouns import COMPLETED, place_of
+from cvat_adapter.nouns import STAGES, done, place_of
 
 PLATFORM = "cvat"
 SIGNATURE = "X-Signature-256"
@@ -124,7 +124,7 @@ def _job(sent: Mapping[str, Any]) -> Wanted | None:
         return None
     if fields & JOB_NEWS:
         return "labels", 0.0
-    return ("labels", SAVED_S) if job.get("state") == COMPLETED else None
+    return ("labels", SAVED_S) if done(job.get("state"), job.get("stage"), STAGES[0]) else None
 
 
 def _import(sent: Mapping[str, Any]) -> Wanted | None:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from cvat_adapter.client import Api
 
 MEMBERS_S = 60.0
-"""Members of the organisation are read at most this often."""
+"""Members of the organization are read at most this often."""
 REFUSED = (400, 403, 404, 500)
 """Answers that are about one assignment; CVAT says 500 to a user who does not exist."""
 
 
 class Assigning:
-    """Requests about assignees. Without an organisation there are no members."""
+    """Requests about assignees. Without an organization there are no members."""
 
     def __init__(self, api: Api, clock: Callable[[], float] = time.time) -> None:
         self._api, self._clock = api, clock

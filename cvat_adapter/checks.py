@@ -26,7 +26,7 @@ class Case:
     """One project under examination.
 
     Attributes:
-        api: CVAT, in the project's organisation.
+        api: CVAT, in the project's organization.
         reader: Of the project.
         standing: Who we are there.
         hooks: The project's webhooks, as CVAT gives them.

@@ -15,7 +15,7 @@ from cvat_adapter.session import Answer, Session, Text
 
 if TYPE_CHECKING:
     from common.ports import Memory
-    from cvat_adapter.connection import Saver
+    from cvat_adapter.listening import Saver
     from cvat_adapter.project import CvatPlatform
 
 WRITE_S, UPLOAD_S, IMPORT_S = 60.0, 300.0, 900.0
@@ -39,7 +39,7 @@ class Api:
 
     @property
     def organization(self) -> str | None:
-        """Short name of the organisation that every request is made in; None = whatever the user may see."""
+        """Short name of the organization that every request is made in; None = whatever the user may see."""
         return self._session.organization
 
     @organization.setter

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from common.config import Settings
-from common.errors import NotListedError, ProjectGoneError, SettingError, UnsupportedProjectError
+from common.errors import NotListedError, SettingError, UnsupportedProjectError
 from common.ports import Change, Drift, Memory
 from cvat_adapter import advice, rights, webhook
+from cvat_adapter.listening import Listening, Saver
 from cvat_adapter.nouns import NEW, Job, Labels
 from cvat_adapter.ranking import AGGREGATES
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
     from cvat_adapter.reading import Reader
-
-Saver = Callable[[dict[str, Any]], None]
-"""Keeps the state; called before each write that must be undoable."""
 
 CHOICES = {"queue": ("inbox", "task"), "job_value": tuple(AGGREGATES)}
 """Option -> what it may be; the first is what it is unless told otherwise."""
@@ -52,20 +49,8 @@ class Connection:
         self.id, self.state, self.save = project, state, save
         self._api, self._reader, self._settings, self._memory = api, reader, settings, memory
         self._standing: rights.Standing | None = None
+        self._listening = Listening(project, api, settings, state, save)
         self._api.organization = state.get("organization")
-
-    @property
-    def url(self) -> str:
-        """Where CVAT calls us."""
-        return webhook.target(self._settings.public_url)
-
-    def _hooks(self) -> list[dict[str, Any]]:
-        what = f"list the webhooks of project {self.id}"
-        rows = self._api.pages("api/webhooks", {"project_id": self.id}, what=what)
-        return [row for row in rows if str(row.get("project_id")) == self.id]
-
-    def _ours(self, hooks: list[dict[str, Any]]) -> webhook.Hook | None:
-        return webhook.find(hooks, self.url, (self.state.get("hook") or {}).get("id"))
 
     # --- connect -----------------------------------------------------------------------------------------
 
@@ -82,9 +67,9 @@ class Connection:
             PlatformError: CVAT does not let us; the message says what is missing.
         """
         del replace
-        if listed and self._ours(self._hooks()) is None:
+        if listed and self._listening.ours(self._listening.rows()) is None:
             raise NotListedError(
-                f"no webhook of project {self.id} has the address {self.url}: add it there, or run "
+                f"no webhook of project {self.id} has the address {self._listening.url}: add it there, or run "
                 f"`hardfirst connect cvat --project {self.id}`"
             )
         options = self._options()
@@ -93,13 +78,13 @@ class Connection:
         self._standing, self._api.organization = standing, standing.organization
         missing = self._missing_labels(options.get("create_labels") or [])
         events = webhook.known(self._api.get("api/webhooks/events", {"type": "project"}, what="list webhook events"))
-        hooks = self._hooks()
-        ours, wanted = self._ours(hooks), webhook.wanted(events)
-        changes = [*self._mode_changes(options), *_label_changes(missing), *self._hook_changes(ours, wanted)]
+        hooks, wanted = self._listening.rows(), webhook.wanted(events)
+        ours = self._listening.ours(hooks)
+        changes = [*self._mode_changes(options), *_label_changes(missing), *self._listening.changes(ours, wanted)]
         if not dry_run:
             self._remember(hooks, ours, standing, wanted, missing)
             self._create_labels(missing)
-            self._put_hook(ours, wanted)
+            self._listening.put(ours, wanted)
         return changes
 
     def _options(self) -> Mapping[str, Any]:
@@ -137,25 +122,6 @@ class Connection:
         was, now = {**USUAL, **self.state.get("mode", {})}, _mode(options)
         return [Change(n.replace("_", " "), was[n], now[n]) for n in USUAL if was[n] != now[n]]
 
-    def _hook_changes(self, ours: webhook.Hook | None, events: list[str]) -> list[Change]:
-        if ours is None:
-            return [Change("webhook", "none", webhook.told({"target_url": self.url, "events": events}))]
-        fixes = self._fixes(ours, events)
-        if not fixes:
-            return []
-        secret = ", with our secret" if "secret" in fixes else ""
-        return [Change("webhook", webhook.told(ours), webhook.told({**ours, **fixes}) + secret)]
-
-    def _fixes(self, ours: webhook.Hook, events: list[str]) -> dict[str, Any]:
-        """What makes ``ours`` right; whoever connects wants it switched on."""
-        found = webhook.fixes(ours, self.url, events)
-        if not ours.get("is_active", True):
-            found["is_active"] = True
-        secret, last = self._settings.secrets()[0], self.state.get("hook") or {}
-        if last.get("id") != ours["id"] or last.get("secret") != webhook.fingerprint(secret):
-            found["secret"] = secret
-        return found
-
     def _remember(
         self,
         hooks: list[dict[str, Any]],
@@ -179,38 +145,6 @@ class Connection:
             what = f"create labels in project {self.id}"
             self._api.send("PATCH", f"api/projects/{self.id}", {"labels": labels}, what=what, gone=self.id)
 
-    def _put_hook(self, ours: webhook.Hook | None, events: list[str]) -> None:
-        if ours is None:
-            self._make_hook(events)
-        elif fixes := self._fixes(ours, events):
-            self._change_hook(ours["id"], fixes)
-
-    def _make_hook(self, events: list[str]) -> None:
-        secret = self._settings.secrets()[0]
-        body = {
-            "target_url": self.url,
-            "description": "hardfirst: told what changes, so that it need not ask",
-            "type": "project",
-            "project_id": int(self.id),
-            "content_type": "application/json",
-            "secret": secret,
-            "is_active": True,
-            "enable_ssl": True,
-            "events": events,
-        }
-        made = self._api.send("POST", "api/webhooks", body, what=f"add a webhook to project {self.id}")
-        self._know_hook(int(made["id"]), secret)
-
-    def _change_hook(self, number: int, fields: Mapping[str, Any]) -> None:
-        what = f"change a webhook of project {self.id}"
-        self._api.send("PATCH", f"api/webhooks/{number}", dict(fields), what=what)
-        if "secret" in fields:
-            self._know_hook(number, fields["secret"])
-
-    def _know_hook(self, number: int, secret: str) -> None:
-        self.state["hook"] = {"id": number, "secret": webhook.fingerprint(secret)}
-        self.save(self.state)
-
     # --- drift and advice --------------------------------------------------------------------------------
 
     def drift(self, _version: str | None) -> list[Drift]:
@@ -224,24 +158,17 @@ class Connection:
         if "before" not in self.state or self.state.get("leaving"):
             return []
         rights.token(self._api)
-        ours, events = self._ours(self._hooks()), list(self.state["events"])
-        if ours is None:
-            self._make_hook(events)
-            return [Drift(f"the webhook of project {self.id} was gone; it is there again", healed=True)]
-        if not ours.get("is_active", True) or not (fixes := self._fixes(ours, events)):
-            return []
-        self._change_hook(ours["id"], fixes)
-        names = ", ".join(sorted(fixes))
-        return [Drift(f"{names} of project {self.id}'s webhook were not as hardfirst left them; put back", healed=True)]
+        healed = self._listening.heal(self.state["events"])
+        return [Drift(healed, healed=True)] if healed else []
 
     def advice(self) -> list[str]:
         """What the person who connects should know."""
         standing = self._standing or rights.look(self._api, self.id, self._options().get("org"))
-        ours = self._ours(self._hooks())
+        ours = self._listening.ours(self._listening.rows())
         return [
             *advice.of_server(standing, self._api.base),
             *advice.of_people(standing),
-            *advice.of_webhook(ours, self.url, self._api.base),
+            *advice.of_webhook(ours, self._listening.url, self._api.base),
             *advice.of_project(
                 self._reader.labels(), self._reader.tasks().values(), self._reader.jobs(), self._options()
             ),
@@ -259,28 +186,11 @@ class Connection:
             return []
         self.state["leaving"] = True
         self.save(self.state)
-        changes = [*self._free_jobs(), *self._restore_hook(before), *self._labels_left()]
+        changes = [*self._free_jobs(), *self._listening.restore(before), *self._labels_left()]
         for key in ("before", "hook", "events", "labels", "mode"):
             self.state.pop(key, None)
         self.save(self.state)
         return changes
-
-    def _restore_hook(self, before: Mapping[str, Any]) -> list[Change]:
-        ours, old = self._ours(self._hooks()), before["hook"]
-        if ours is None:
-            return []
-        if old is not None and ours["id"] == old["id"]:
-            then = {key: old[key] for key in webhook.KEPT if ours.get(key) != old[key]}
-            if not then:
-                return []
-            self._change_hook(ours["id"], then)
-            return [Change("webhook", webhook.told(ours), f"{webhook.told({**ours, **then})}, with hardfirst's secret")]
-        if ours["id"] in before["webhooks"]:
-            return []
-        path, what = f"api/webhooks/{ours['id']}", f"delete a webhook of project {self.id}"
-        with suppress(ProjectGoneError):  # 404: somebody was quicker
-            self._api.send("DELETE", path, what=what, gone=self.id)
-        return [Change("webhook", webhook.told(ours), "none")]
 
     def _labels_left(self) -> list[Change]:
         names = ", ".join(self.state.get("labels", []))

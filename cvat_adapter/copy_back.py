@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from common.config import Settings
     from common.ports import Memory
     from cvat_adapter.client import Api
+    from cvat_adapter.reading import Reader
 
 KINDS = ("shapes", "tags")
 COPIED = "copied"
@@ -32,9 +33,9 @@ log = logging.getLogger(__name__)
 class CopyBack:
     """Copies what people answered in queue jobs to the jobs the frames came from."""
 
-    def __init__(self, api: Api, memory: Memory, settings: Settings) -> None:
+    def __init__(self, api: Api, reader: Reader, memory: Memory, settings: Settings) -> None:
         self._api, self._memory, self._stage = api, memory, settings.done_stage
-        self._boxes = Preannotations(api, None, Ledger(memory))
+        self._boxes = Preannotations(api, Ledger(memory), reader.deleted)
 
     def step(self, jobs: Sequence[Job], queues: Mapping[int, Any], twins: Callable[[], Twins]) -> bool:
         """Copy one finished queue job; returns whether there was one.

@@ -18,7 +18,7 @@ from common.config import Settings
 from common.ports import Memory
 from cvat_adapter.assigning import REFUSED, Assigning
 from cvat_adapter.claims import Claim, Claims
-from cvat_adapter.nouns import COMPLETED, NEW, Job
+from cvat_adapter.nouns import NEW, STAGES, Job
 from cvat_adapter.ranking import Offer
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Inbox:
     # --- who ---------------------------------------------------------------------------------------------
 
     def annotators(self) -> list[int]:
-        """Ids of those who get jobs; nobody without an organisation."""
+        """Ids of those who get jobs; nobody without an organization."""
         options = self._state.get("options") or {}
         named = {n.strip() for n in str(options.get("annotators") or "").split(",") if n.strip()}
         members = self._cvat.members().items()
@@ -101,9 +101,9 @@ class Inbox:
     def _open(self, jobs: Iterable[Job]) -> Counter[int]:
         """User -> open jobs: those CVAT lists as theirs, and those claimed since it was asked.
 
-        Who has completed a job is done with it, whatever review it waits for.
+        Who has completed a job is done with it, whatever review it waits for or is in.
         """
-        theirs = {j.id: j.assignee for j in jobs if j.assignee is not None and j.state != COMPLETED}
+        theirs = {j.id: j.assignee for j in jobs if j.assignee is not None and not j.done(STAGES[0])}
         theirs |= {c.job: c.user for c in self._claims.all().values()}
         return Counter(u for u in theirs.values() if u is not None)
 
@@ -206,11 +206,11 @@ class Inbox:
         return any(moved)
 
     def _confirmed(self, claim: Claim, job: Job | None) -> bool:
-        return job is not None and job.assignee == claim.user and job.state != COMPLETED and bool(claim.updated)
+        return job is not None and job.assignee == claim.user and not job.done(STAGES[0]) and bool(claim.updated)
 
     def _settled(self, claim: Claim, *, stays: bool) -> bool:
         job = self._cvat.read(claim.job)
-        if job is None or job.state == COMPLETED:
+        if job is None or job.done(STAGES[0]):
             self._claims.drop(claim)
             return True
         if stays and job.assignee == claim.user:

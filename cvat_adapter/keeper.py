@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import takewhile
 from typing import Any
 
@@ -17,7 +16,9 @@ from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableE
 from common.ports import Memory
 from cvat_adapter import wire
 from cvat_adapter.inbox import Inbox
+from cvat_adapter.job_rows import JobRows
 from cvat_adapter.ledger import Ledger
+from cvat_adapter.listing import Listing
 from cvat_adapter.nouns import Job, Labels, sample_id
 from cvat_adapter.places import PLACE, item_of
 from cvat_adapter.preannotations import Preannotations
@@ -27,16 +28,11 @@ from cvat_adapter.ranking import Offer, rank, samples_of
 from cvat_adapter.reading import Reader
 from cvat_adapter.refusals import FailedError
 
-JOB, WRITTEN = "job", "written"
-"""Kinds of rows: job -> what ``GET /api/jobs`` shows; job -> [version, places] its pre-annotations were made from."""
+WRITTEN = "written"
+"""Kind of memory: job -> [version, places] its pre-annotations were made from."""
 NEWS_S, BURST, IDLE_S = 5.0, 10.0, 60.0
 """Looks at CVAT: with news one every NEWS_S, of which BURST may be saved up, so that who finishes a job need not wait;
 without news one every IDLE_S."""
-FULL_S, FEW_JOBS = 600.0, 300
-"""All jobs are listed anew after this long, or where there are so few; else those that changed."""
-OVERLAP, RECENT_S = timedelta(seconds=5), 60.0
-"""What changed so shortly before the newest change is listed again, where that was recent when it was listed: a
-transaction may commit after its time. All jobs of a new task have nearly the same."""
 SLICE_S = 3.0
 """Writing stops after this long and goes on at the next call."""
 TRIES = 3
@@ -99,13 +95,12 @@ class Keeper:
         self._inbox, self._ledger, self._pre, self._queue, self._clock = inbox, ledger, preannotations, queue, clock
         self.there: AbstractSet[str] | None = None
         self._plan: _Plan | None = None
-        self._jobs: dict[int, Job] = {}
-        self._looked_at = self._listed_at = float("-inf")
+        self._jobs, self._rows = Listing(reader), JobRows(memory, settings.done_stage)
+        self._looked_at = float("-inf")
         self._news = self._again = False
         self._credit, self._credit_at = BURST, clock()
         self._orders: tuple[str, int, dict[str, float]] = ("", 0, {})
         self._written: dict[str, Any] | None = None
-        self._shown: dict[str, Any] | None = None
         self._fails: dict[int, int] = {}
 
     def _option(self, name: str) -> str:
@@ -152,25 +147,13 @@ class Keeper:
 
     def _look(self, version: str) -> None:
         began = self._clock()
-        jobs = self._list(began)
+        jobs = self._jobs.now(began)
         orders = self._places(version)
         ranked = self._queue.offers(jobs) if self._by_task else self._ranked(jobs, orders)
-        self._show(jobs, ranked)
+        self._rows.show(jobs, ranked, mode="task" if self._by_task else "inbox")
         self._forget_gone(jobs)
         self._plan = _Plan(version, jobs, [o for o in ranked if o.job.writable], self._clock())
         self._looked_at, self._news, self._again = began, False, False
-
-    def _list(self, now: float) -> list[Job]:
-        """All jobs; of many only those that changed are asked for, so that a busy project costs a request a look."""
-        if len(self._jobs) <= FEW_JOBS or not 0 <= now - self._listed_at < FULL_S:
-            self._jobs = {job.id: job for job in self._reader.jobs()}
-            self._listed_at = now
-        else:
-            newest = max(job.updated for job in self._jobs.values())
-            recent = self._looked_at - newest.timestamp() < RECENT_S
-            changed = self._reader.jobs(newest - OVERLAP if recent else newest)
-            self._jobs |= {job.id: job for job in changed}
-        return list(self._jobs.values())
 
     def _places(self, version: str) -> dict[str, float]:
         """Sample -> order; read where rows were added since."""
@@ -195,16 +178,6 @@ class Keeper:
         if gone := [key for key in self._marks() if key not in here]:
             self._memory.drop(WRITTEN, gone)
             self._written = {key: mark for key, mark in self._marks().items() if key in here}
-
-    def _show(self, jobs: Sequence[Job], ranked: Sequence[Offer]) -> None:
-        """Write the rows behind ``GET /api/jobs`` that changed."""
-        if self._shown is None:
-            self._shown = self._memory.all(JOB)
-        mode, offers = "task" if self._by_task else "inbox", {o.job.id: (n, o) for n, o in enumerate(ranked, start=1)}
-        rows = {str(job.id): _row(job, *offers.get(job.id, (None, None)), mode=mode) for job in jobs}
-        self._memory.put(JOB, {key: row for key, row in rows.items() if self._shown.get(key) != row})
-        self._memory.drop(JOB, self._shown.keys() - rows.keys())
-        self._shown = rows
 
     # --- working -----------------------------------------------------------------------------------------
 
@@ -324,21 +297,3 @@ class Keeper:
         if self._written is None:
             self._written = self._memory.all(WRITTEN)
         return self._written
-
-
-def _row(job: Job, number: int | None, offer: Offer | None, *, mode: str) -> dict[str, Any]:
-    """What people see of a job; one that is done has no rank."""
-    return {
-        "rank": number,
-        "value": round(offer.value, 6) if offer else None,
-        "reason": offer.reason if offer else "",
-        "sample": offer.sample if offer else "",
-        "task": job.task,
-        "start": job.start,
-        "stop": job.stop,
-        "state": job.state,
-        "stage": job.stage,
-        "assignee": job.assignee,
-        "assignee_name": job.assignee_name,
-        "mode": mode,
-    }

@@ -36,6 +36,37 @@ def missing(wanted: Iterable[Json], there: Iterable[Json]) -> list[Json]:
     return [specification(raw) for raw in wanted if raw["name"] not in names]
 
 
+def pairs(wanted: Iterable[Json], there: Iterable[Json]) -> dict[str, int]:
+    """Id of a label, as text -> id of its copy of the same name."""
+    named = {raw["name"]: int(raw["id"]) for raw in there}
+    return {str(raw["id"]): named[raw["name"]] for raw in wanted if raw["name"] in named}
+
+
+def renames(wanted: Iterable[Json], there: Iterable[Json], known: Mapping[str, int]) -> list[tuple[int, str]]:
+    """(id, new name) for each copy whose original has another name now, in an order in which no name is there twice.
+
+    Args:
+        wanted: The labels as they are to be named.
+        there: Their copies; one that would need the name of a label that is no copy stays as it is.
+        known: ``pairs`` of an earlier time.
+    """
+    names = {int(raw["id"]): str(raw["name"]) for raw in there}
+    now = {known[str(raw["id"])]: str(raw["name"]) for raw in wanted if str(raw["id"]) in known}
+    todo = {copy: name for copy, name in now.items() if names.get(copy, name) != name}
+    steps: list[tuple[int, str]] = []
+    while todo:
+        held = {name: copy for copy, name in names.items()}
+        free = [copy for copy, name in todo.items() if name not in held]
+        stuck = [copy for copy, name in todo.items() if name in held and held[name] not in todo]
+        if stuck and not free:
+            del todo[stuck[0]]
+            continue
+        copy = free[0] if free else next(iter(todo))
+        names[copy] = todo.pop(copy) if free else f"{names[copy]} ({copy})"  # names in a ring: one steps aside
+        steps.append((copy, names[copy]))
+    return steps
+
+
 @dataclass(frozen=True)
 class Twins:
     """Ids of one project's labels and attributes -> ids of the other's, of the same name."""

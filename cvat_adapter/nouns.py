@@ -18,6 +18,16 @@ AUTO, SEMI_AUTO = "auto", "semi-auto"
 """Sources of a shape: nobody touched it; a person changed one of 'auto'. Everything else is a person's own."""
 
 
+def done(state: Any, stage: Any, wanted: str) -> bool:
+    """Whether a job counts as labelled from the stage ``wanted`` on: completed there, or past it.
+
+    CVAT makes a job new again as somebody moves it on to the next stage, which says that the one before is over. It is
+    not while the job is rejected, at whatever stage; and whoever moves it back to an earlier stage reopens that one.
+    """
+    reached = STAGES.index(stage) if stage in STAGES else -1
+    return bool(state != REJECTED) and reached >= STAGES.index(wanted) + bool(state != COMPLETED)
+
+
 def sample_id(task: int, frame: int) -> str:
     """The platform sample id of one frame: 'TASK:FRAME'."""
     return f"{task}:{frame}"
@@ -108,7 +118,7 @@ class Job:
 
     def done(self, stage: str) -> bool:
         """Whether it counts as labelled from ``stage`` on."""
-        return self.state == COMPLETED and STAGES.index(self.stage) >= STAGES.index(stage)
+        return done(self.state, self.stage, stage)
 
 
 @dataclass(frozen=True)

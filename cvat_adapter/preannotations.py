@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from common.errors import PlatformError
 from cvat_adapter import ledger as rows
 from cvat_adapter.ledger import Due, Ledger, Row, Scene, Sent, Shape, Wanted, bare, digest, due, read
 from cvat_adapter.nouns import AUTO, Job, moment, understood
 
-if TYPE_CHECKING:
-    from cvat_adapter.reading import Reader
-
 log = logging.getLogger(__name__)
 
+Deleted = Callable[[Job], Collection[int]]
+"""From a job as it is now to the numbers of its task's deleted frames."""
 WRITE_S = 300.0
 """A write that is given up too early may arrive all the same, and must be found again."""
 UNANSWERED = 3
@@ -64,8 +63,8 @@ class Preannotations:
     def __init__(
         self,
         api: Requests,
-        reader: Reader | None,  # noqa: ARG002
         ledger: Ledger,
+        deleted: Deleted,
         *,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
@@ -73,11 +72,11 @@ class Preannotations:
 
         Args:
             api: Of CVAT.
-            reader: Not needed so far: what listings say may be too old to write by.
             ledger: Of the project.
+            deleted: See ``Reader.deleted``.
             clock: Now, in UTC.
         """
-        self._api, self._ledger = api, ledger
+        self._api, self._ledger, self._deleted = api, ledger, deleted
         self._clock = clock or (lambda: datetime.now(UTC))
 
     def write(self, job: Job, wanted: Wanted, version: str) -> bool:
@@ -106,7 +105,7 @@ class Preannotations:
             return False
         visit = _Visit(self._api, self._ledger, self._clock, job, inside)
         visit.look(row)
-        visit.leave_deleted_frames()
+        visit.leave_deleted_frames(self._deleted)
         # Delete first: who opens the job between the two sees too few boxes, never old and new ones together, of which
         # they might delete the new; and what they save by then keeps the create away from their frames.
         deleted = visit.delete()
@@ -178,11 +177,10 @@ class _Visit:
                 _frames(frames),
             )
 
-    def leave_deleted_frames(self) -> None:
+    def leave_deleted_frames(self, deleted: Deleted) -> None:
         """Frames that were deleted in CVAT are left as they are; asked for only where there is something to do."""
         if self._due():
-            meta = self._api.get(f"{self._path}/data/meta", what=f"read the frames of job {self._job.id}")
-            self._deleted_frames = frozenset(meta.get("deleted_frames") or ())
+            self._deleted_frames = frozenset(deleted(self._job))
 
     def delete(self) -> bool:
         """Delete what is ours and no longer wanted; whether there was something."""

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 from common.config import Settings
 from common.domain import Annotation, ProjectSpec, QueueItem, RemoteSample
 from common.errors import PlatformError, UnsupportedProjectError
-from common.ports import Change, Drift, Memory
+from common.ports import TOLD, Change, Drift, Memory
 from cvat_adapter import wire
-from cvat_adapter.connection import Connection, Saver
+from cvat_adapter.connection import Connection
 from cvat_adapter.inbox import Inbox
-from cvat_adapter.keeper import JOB, WRITTEN, Keeper
+from cvat_adapter.job_rows import JOB
+from cvat_adapter.keeper import WRITTEN, Keeper
 from cvat_adapter.ledger import Ledger
-from cvat_adapter.nouns import COMPLETED, Job, place_of
+from cvat_adapter.listening import Saver
+from cvat_adapter.nouns import Job, done, place_of
 from cvat_adapter.places import PLACE, row_of
 from cvat_adapter.preannotations import Preannotations
 from cvat_adapter.queue_task import QueueTasks
@@ -54,7 +56,7 @@ class CvatPlatform:
         self._reader = Reader(api, project, settings, memory, state)
         self._connection = Connection(project, api, self._reader, settings, state, save, memory)
         self._ledger = Ledger(memory)
-        self._pre = Preannotations(api, self._reader, self._ledger)
+        self._pre = Preannotations(api, self._ledger, self._reader.deleted)
         self._queue = QueueTasks(project, api, self._reader, memory, settings, state, save, clock=clock)
         inbox = Inbox(api, memory, settings, state, self._pre.untouched, clock=clock)
         self._keeper = Keeper(
@@ -97,13 +99,14 @@ class CvatPlatform:
         if self.state.pop("active", None) is not None:
             self._save(self.state)
         changes = [*self._connection.disconnect(), *self._queue.remove()]
-        for kind in (JOB, WRITTEN):
+        for kind in (JOB, WRITTEN, TOLD):
             self._memory.drop(kind)
         return changes
 
     def drift(self, version: str | None) -> list[Drift]:
-        """What differs from what ``connect`` left."""
-        return self._connection.drift(version)
+        """What differs from what ``connect`` left, in the project and in that of its queue tasks."""
+        found = self._connection.drift(version)
+        return found if "before" not in self.state or self.state.get("leaving") else [*found, *self._queue.drift()]
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -191,8 +194,10 @@ class CvatPlatform:
         now = self._clock()
         if not 0 <= now - self._links[0] < LINKS_S:
             by_task: dict[int, list[tuple[int, int, int]]] = {}
-            rows = self._memory.all(JOB).items()
-            for key, row in sorted(rows, key=lambda item: (item[1]["state"] == COMPLETED, int(item[0]))):
+            rows, stage = self._memory.all(JOB).items(), self._settings.done_stage
+            for key, row in sorted(
+                rows, key=lambda item: (done(item[1]["state"], item[1]["stage"], stage), int(item[0]))
+            ):
                 by_task.setdefault(int(row["task"]), []).append((int(row["start"]), int(row["stop"]), int(key)))
             self._links = (now, by_task)
         return self._links[1].get(task, [])
@@ -203,7 +208,7 @@ class CvatPlatform:
         return f"{parts.scheme}://{parts.netloc}"
 
     def media_headers(self) -> Mapping[str, str]:
-        """Authorisation for images, and the organisation they are in."""
+        """Authorisation for images, and the organization they are in."""
         return self._api.media_headers()
 
     def media_url(self, sample: str, uri: str) -> str:

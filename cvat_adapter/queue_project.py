@@ -1,15 +1,16 @@
-"""The sibling project of the queue tasks: same organisation, same labels, so that no export counts an image twice."""
+"""The sibling project of the queue tasks: same organization, same labels, so that no export counts an image twice."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.errors import PlatformError, PlatformUnreachableError
 from cvat_adapter import webhook, wire
-from cvat_adapter.label_twins import Twins, missing, specification
+from cvat_adapter.label_twins import Twins, missing, pairs, renames, specification
+from cvat_adapter.listening import Listening, Saver
 from cvat_adapter.nouns import Labels
 
 if TYPE_CHECKING:
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
     from cvat_adapter.client import Api
 
 SUFFIX = " (hardfirst queue)"
+HOOK, LABELS = "sibling_hook", "sibling_labels"
+"""In ``state``."""
 _MOST_OF_TITLE = 200  # names of CVAT end at 256 characters
 
 Json = dict[str, Any]
-Saver = Callable[[dict[str, Any]], None]
 
 log = logging.getLogger(__name__)
 
 
 class QueueProject:
-    """The project that holds the queue tasks of another one. ``state``: ``sibling`` (id), ``sibling_hook``."""
+    """The project that holds the queue tasks of another one.
+
+    ``state`` holds: ``sibling`` (its id), ``sibling_hook`` (see ``Listening``), ``sibling_labels`` (see ``pairs``).
+    """
 
     def __init__(self, project: str, api: Api, settings: Settings, state: dict[str, Any], save: Saver) -> None:
         """Sends nothing. ``project`` is the id of the project that the frames come from."""
@@ -50,7 +55,7 @@ class QueueProject:
             # By name and address: what a crash kept us from writing down, or an earlier connection left.
             name, link = source["name"][:_MOST_OF_TITLE] + SUFFIX, f"{self._api.base}/projects/{self._project}"
             self._keep("sibling", self._found(name, link) or self._made(name, link))
-        self._add_labels()
+        self._match_labels()
         self._listen()
         return int(self._state["sibling"])
 
@@ -65,7 +70,15 @@ class QueueProject:
 
     def twins(self) -> Twins:
         """Its labels -> those of the source."""
-        return Twins.of(list(self._labels(str(self.id))), list(self._labels(self._project)))
+        here, source, _ = self._match_labels()
+        return Twins.of(here, source)
+
+    def mend(self) -> list[str]:
+        """Put back what is no longer as we left it: names of labels, and the webhook where we had one; in words."""
+        if self.id is None or self._is_gone():
+            return []
+        told = self._match_labels()[2]
+        return told + (self._listen() if HOOK in self._state else [])
 
     def delete(self) -> None:
         """Delete it with all of its tasks; harmless when it is gone."""
@@ -75,14 +88,14 @@ class QueueProject:
 
     def unlisten(self) -> None:
         """Delete the webhook; harmless when it is gone."""
-        hook = self._state.pop("sibling_hook", None)
+        hook = self._state.pop(HOOK, None)
         if hook:
             self._api.try_send("DELETE", f"api/webhooks/{hook['id']}", what=f"delete webhook {hook['id']}")
             self._save(self._state)
 
     def forget(self) -> None:
         """Its ids; it stays where it is."""
-        for key in ("sibling", "sibling_hook"):
+        for key in ("sibling", HOOK, LABELS):
             self._state.pop(key, None)
         self._save(self._state)
 
@@ -113,43 +126,39 @@ class QueueProject:
         body = {"name": name, "bug_tracker": link, "labels": labels}
         return int(self._api.send("POST", "api/projects", body, what=f"create project {name!r}")["id"])
 
-    def _add_labels(self) -> None:
-        lacking = missing(self._labels(self._project), self._labels(str(self.id)))
+    def _match_labels(self) -> tuple[list[Json], list[Json], list[str]]:
+        """Give it each label of the source by its name of today; a renamed one is known by its id.
+
+        Returns:
+            Its labels, those of the source, and what was changed, in words.
+        """
+        source, here = list(self._labels(self._project)), list(self._labels(str(self.id)))
+        steps = renames(source, here, self._state.get(LABELS) or {})
+        for number, name in steps:
+            what = f"rename label {number} of project {self.id} to {name!r}"
+            self._api.send("PATCH", f"api/labels/{number}", {"name": name}, what=what)
+        named = dict(steps)
+        lacking = missing(source, [{**raw, "name": named.get(raw["id"], raw["name"])} for raw in here])
         if lacking:
             what = f"give project {self.id} the labels of project {self._project}"
             self._api.send("PATCH", f"api/projects/{self.id}", {"labels": lacking}, what=what)
+        if steps or lacking:
+            here = list(self._labels(str(self.id)))
+        if (found := pairs(source, here)) != self._state.get(LABELS):
+            self._keep(LABELS, found)
+        told = [f"labels of project {self.id} were named as those of project {self._project}"] if steps else []
+        return here, source, told
 
-    def _listen(self) -> None:
+    def _listen(self) -> list[str]:
         """Where CVAT allows us no webhook, answers are seen at the next comparison: slower, nothing is lost."""
-        secret, known = self._settings.secrets()[0], self._state.get("sibling_hook") or {}
-        if known.get("secret") == webhook.fingerprint(secret):
-            return
-        target, what = webhook.target(self._settings.public_url), f"add a webhook to project {self.id}"
+        about = "told what changes in the queue tasks"
+        ours = Listening(str(self.id), self._api, self._settings, self._state, self._save, key=HOOK, about=about)
+        known = self._state.get("events") or [e for e in webhook.WANTED if not e.startswith("completed")]
         try:
-            rows = self._api.pages("api/webhooks", {"project_id": self.id}, what=what)
-            there = webhook.find((r for r in rows if r["project_id"] == self.id), target, known.get("id"))
-            if there is None:
-                number = int(self._api.send("POST", "api/webhooks", self._hook(target, secret), what=what)["id"])
-            else:
-                number = int(there["id"])
-                self._api.send("PATCH", f"api/webhooks/{number}", {"secret": secret}, what=what)
+            healed = ours.heal(known)
         except PlatformUnreachableError:
             raise
         except PlatformError as error:
             log.warning("no webhook for the queue tasks, answers are seen later: %s", error)
-            return
-        self._keep("sibling_hook", {"id": number, "secret": webhook.fingerprint(secret)})
-
-    def _hook(self, target: str, secret: str) -> Json:
-        """Like the source's: ``state["events"]`` are those that this CVAT knows."""
-        return {
-            "target_url": target,
-            "description": "hardfirst: told what changes in the queue tasks",
-            "type": "project",
-            "project_id": self.id,
-            "content_type": "application/json",
-            "secret": secret,
-            "is_active": True,
-            "enable_ssl": True,
-            "events": self._state.get("events") or [e for e in webhook.WANTED if not e.startswith("completed")],
-        }
+            return []
+        return [healed] if healed else []

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from common.ports import Change
+from common.ports import Change, Drift
 from cvat_adapter import queue_plan
 from cvat_adapter.copy_back import CopyBack
+from cvat_adapter.listening import Saver
 from cvat_adapter.nouns import Job, Labels, sample_id
 from cvat_adapter.queue_book import QueueBook
 from cvat_adapter.queue_images import QueueImages
 from cvat_adapter.queue_maker import QueueMaker
 from cvat_adapter.queue_plan import CLOSED, OPEN
-from cvat_adapter.queue_project import QueueProject, Saver
+from cvat_adapter.queue_project import QueueProject
 from cvat_adapter.ranking import Offer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class QueueTasks:
         folder = settings.folder / "queue-tasks" / project
         images = QueueImages(folder, api, reader, settings.max_image_pixels)
         self._maker = QueueMaker(api, reader, memory, self._book, self._sibling, images)
-        self._copies = CopyBack(api, memory, settings)
+        self._copies = CopyBack(api, reader, memory, settings)
 
     def step(self, version: str, places: Places, jobs: Sequence[Job], *, annotators: int = 1) -> bool:
         """Do the next short piece of work; sends nothing when there is none.
@@ -108,6 +109,10 @@ class QueueTasks:
     def labels(self) -> Labels:
         """Labels of the queue jobs: the source's names, other ids. One request."""
         return self._sibling.labels()
+
+    def drift(self) -> list[Drift]:
+        """What of the queue tasks' project was not as we left it, put right."""
+        return [Drift(what, healed=True) for what in self._sibling.mend()]
 
     def remove(self) -> list[Change]:
         """For ``disconnect``: delete what nobody has worked in; what people did stays. Idempotent."""

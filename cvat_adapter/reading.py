@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +15,32 @@ from common.errors import PlatformError, ProjectGoneError
 from common.ports import Memory, chunks
 from cvat_adapter import wire
 from cvat_adapter.answers import Answers, places
+from cvat_adapter.frames import Frames
 from cvat_adapter.images import Images
-from cvat_adapter.nouns import COMPLETED, Frame, Job, Labels, Task, job_of, place_of, sample_id, task_of, understood
+from cvat_adapter.nouns import (
+    COMPLETED,
+    STAGES,
+    Frame,
+    Job,
+    Labels,
+    Task,
+    job_of,
+    place_of,
+    sample_id,
+    task_of,
+)
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
 
 PAGE = 100
 """Rows of one page, and ids of one filter."""
-FRAMES_S = 1800.0
-"""Seconds after which frames are read again: deleting one need not move the time of its task's last change."""
 MAPPED = "mapped"
 """Kind of memory: 'TASK:FRAME' of a queue task -> the source sample it shows."""
 
 Json = Mapping[str, Any]
 ANNOTATION: Json = {"==": [{"var": "type"}, "annotation"]}
 """Jobs people annotate in: neither ground truth nor replicas of a consensus."""
-FINISHED: Json = {"==": [{"var": "state"}, COMPLETED]}
 
 
 class Reader:
@@ -59,9 +68,9 @@ class Reader:
         """
         self._api, self._project, self._memory, self._stage = api, int(project), memory, settings.done_stage
         self._state: Mapping[str, Any] = {} if state is None else state
-        self._clock = clock
         self._listed: dict[int, Task] = {}
-        self._frames: dict[int, tuple[datetime, float, list[Frame]]] = {}
+        self._frames = Frames(self._unless_gone, clock)
+        self._unread: set[int] = set()
         self._images = Images(api, self._known, self.frames, int(settings.max_image_mb * 2**20))
 
     # --- lists -------------------------------------------------------------------------------------------
@@ -69,7 +78,7 @@ class Reader:
     def tasks(self) -> dict[int, Task]:
         """Every task of the project and of its sibling, by id; ``Task.project`` tells which. One listing."""
         self._listed = self._tasks()
-        self._frames = {number: kept for number, kept in self._frames.items() if number in self._listed}
+        self._frames.keep(self._listed)
         return dict(self._listed)
 
     def jobs(self, since: datetime | None = None) -> list[Job]:
@@ -78,12 +87,14 @@ class Reader:
 
     def frames(self, task: Task) -> list[Frame]:
         """The frames of a task, deleted ones included; [] when it is gone. Read once for each state of the task."""
-        known, now = self._frames.get(task.id), self._clock()
-        if known is None or known[0] != task.updated or now - known[1] > FRAMES_S:
-            what = f"read the frames of task {task.id}"
-            raw = self._unless_gone(f"api/tasks/{task.id}/data/meta", what) if task.size else None
-            known = self._frames[task.id] = (task.updated, now, frames_of(task, raw or {}))
-        return known[2]
+        return self._frames.of(task)
+
+    def deleted(self, job: Job) -> Collection[int]:
+        """Numbers of the deleted frames of a job's task, as of the job's last change or later; see ``Frames``."""
+        if job.task not in self._listed or job.stop >= self._listed[job.task].size:
+            self.tasks()
+        task = self._listed.get(job.task)
+        return () if task is None else self._frames.deleted(task, job)
 
     def labels(self) -> Labels:
         """The labels of the project. Raises ProjectGoneError."""
@@ -102,6 +113,7 @@ class Reader:
         what = f"list the jobs of project {self._project}"
         rows = self._rows("api/jobs", self._ours(), ANNOTATION, *wanted, what=what)
         found = {job.id: job for job in map(job_of, rows)}
+        self._frames.listed(found.values())
         return [found[number] for number in sorted(found)]
 
     def _known(self, numbers: Iterable[int]) -> dict[int, Task]:
@@ -110,6 +122,13 @@ class Reader:
         for some in chunks([n for n in wanted if n not in self._listed], PAGE):
             self._listed |= self._tasks({"in": [{"var": "id"}, list(some)]})
         return {n: self._listed[n] for n in wanted if n in self._listed}
+
+    @property
+    def _finished(self) -> Json:
+        """The filter for jobs that may be done, see ``nouns.done``."""
+        completed: Json = {"==": [{"var": "state"}, COMPLETED]}
+        later = STAGES[STAGES.index(self._stage) + 1 :]
+        return {"or": [completed, {"in": [{"var": "stage"}, list(later)]}]} if later else completed
 
     def _ours(self) -> Json:
         """The filter for the project and its sibling."""
@@ -195,17 +214,28 @@ class Reader:
         """(sample, its answers), one answer for each done job that shows it; see ``Platform.annotations``.
 
         A sample without a done job comes with []: with ``since`` where a job of it changed, so that a rejected job
-        takes its answers back, and wherever ``samples`` names it.
+        takes its answers back, and wherever ``samples`` names it. A job whose annotations CVAT could not give is read
+        again at the next call with ``since``.
         """
         mapped = self._mapped()
-        moved = [] if samples else self._jobs(*([FINISHED] if since is None else _changed_after(since)))
+        moved = [] if samples else self._moved(since)
         shown = places(samples or self._shown(moved, mapped), mapped)
         everything = since is None and not samples
         tasks, jobs = self._around(shown, moved, complete=everything)
         done = [job for job in jobs if job.done(self._stage)]
-        for sample, found in Answers(self._unless_gone, self.frames, self._labels, tasks, done).of(shown):
+        answers = Answers(self._unless_gone, self.frames, self._labels, tasks, done)
+        for sample, found in answers.of(shown):
             if found or not everything:
                 yield sample, found
+        self._unread = ((self._unread - {job.id for job in done}) if samples else set()) | answers.unread.keys()
+
+    def _moved(self, since: datetime | None) -> list[Job]:
+        """The jobs to read: all that are finished, or those that changed since, with those that could not be read."""
+        if since is None:
+            return self._jobs(self._finished)
+        moved = self._jobs(*_changed_after(since))
+        left = sorted(self._unread - {job.id for job in moved})
+        return moved + [job for some in chunks(left, PAGE) for job in self._jobs({"in": [{"var": "id"}, list(some)]})]
 
     def _shown(self, jobs: Sequence[Job], mapped: Mapping[str, str]) -> list[str]:
         """The samples that these jobs show, each once."""
@@ -225,7 +255,7 @@ class Reader:
         if complete or alone or not tasks:
             return tasks, moved
         near = [{"in": [{"var": "task_id"}, list(some)]} for some in chunks(list(tasks), PAGE)]
-        return tasks, [job for some in near for job in self._jobs(FINISHED, some)]
+        return tasks, [job for some in near for job in self._jobs(self._finished, some)]
 
     # --- images ------------------------------------------------------------------------------------------
 
@@ -242,16 +272,3 @@ def _changed_after(since: datetime | None) -> list[Json]:
     if since is None:
         return []
     return [{">": [{"var": "updated_date"}, since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")]}]
-
-
-def frames_of(task: Task, raw: Json) -> list[Frame]:
-    """The frames of a task from its data/meta; a video is described once for all of its frames."""
-    with understood(f"the frames of task {task.id}"):
-        described = raw.get("frames") or []
-        if len(described) == 1:
-            described = described * task.size
-        gone = set(raw.get("deleted_frames") or ())
-        return [
-            Frame(n, str(one.get("name") or ""), int(one.get("width") or 0), int(one.get("height") or 0), n in gone)
-            for n, one in enumerate(described[: task.size])
-        ]

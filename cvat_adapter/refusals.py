@@ -50,7 +50,7 @@ def refusal(
         base: CVAT's address, for the message.
         what: What was being done: 'list the jobs of project 5'.
         project: Project id, where a 404 means that the project is gone.
-        organization: Short name of the organisation it was done in.
+        organization: Short name of the organization it was done in.
         token: Whether an access token was used, not a password.
         read_only: Whether that token is known to be read-only.
         headers: Of the answer.
@@ -110,7 +110,7 @@ def _forbidden(base: str, what: str, organization: str, read_only: bool) -> Plat
 
 
 def not_a_member(base: str, organization: str) -> PlatformError:
-    """The organisation exists, without this user."""
+    """The organization exists, without this user."""
     return AccessDeniedError(
         f"the user is no member of organization {organization!r} of CVAT at {base}: have it invited as maintainer, or "
         "use the credentials of one"
@@ -118,7 +118,7 @@ def not_a_member(base: str, organization: str) -> PlatformError:
 
 
 def no_organization(base: str, organization: str) -> PlatformError:
-    """CVAT has no such organisation."""
+    """CVAT has no such organization."""
     return PlatformError(
         f"CVAT at {base} has no organization {organization!r}: give --org its short name, as CVAT shows it in the menu "
         "of the user"

@@ -1,4 +1,4 @@
-"""Who we are in CVAT, and whether that is enough: version, user, token, project, organisation, role. Only reads."""
+"""Who we are in CVAT, and whether that is enough: version, user, token, project, organization, role. Only reads."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 OLDEST, NEWEST = (2, 65), (2, 80)
 """First version whose webhooks are tried again when they get lost, and the last that hardfirst was tried with."""
 BOSSES, SUPERVISOR, WORKER = ("owner", "maintainer"), "supervisor", "worker"
-"""Roles in an organisation."""
+"""Roles in an organization."""
 PAGE_OF_ROLES = "have an owner or maintainer change the role in CVAT (the organization's page), or use the login of one"
 
 
 @dataclass(frozen=True)
 class Member:
-    """One active member of the organisation."""
+    """One active member of the organization."""
 
     id: int
     name: str
@@ -40,8 +40,8 @@ class Standing:
         user: Our id.
         name: Our user name.
         expires: When our access token ends, None = never, or a password is used.
-        organization: Short name of the project's organisation, None = a personal project.
-        members: Of that organisation.
+        organization: Short name of the project's organization, None = a personal project.
+        members: Of that organization.
     """
 
     version: tuple[int, int]
@@ -61,16 +61,16 @@ def look(api: Api, project: str, organization: str | None) -> Standing:
     """Check everything that a connection takes.
 
     Args:
-        api: Of CVAT; its organisation is left as it is.
+        api: Of CVAT; its organization is left as it is.
         project: CVAT's id.
         organization: Short name that a person gave; None = the project's own.
 
     Raises:
         AccessDeniedError: Token, membership or role are not enough; the message says which and what would be.
         ProjectGoneError: No such project.
-        PlatformError: It is no CVAT, or the project is of another organisation.
+        PlatformError: It is no CVAT, or the project is of another organization.
     """
-    # CVAT refuses an organisation in the query beside another one in the header.
+    # CVAT refuses an organization in the query beside another one in the header.
     before, api.organization = api.organization, None
     try:
         return _look(api, project, organization)
@@ -135,14 +135,14 @@ def _organization(api: Api, project: str, found: Mapping[str, Any], wanted: str 
             raise refusals.not_a_member(api.base, f"number {number}")
         return slug
     if wanted not in rows.values():
-        members(api, wanted)  # says whether there is no such organisation, or whether we are no member
+        members(api, wanted)  # says whether there is no such organization, or whether we are no member
     whose = f"organization {slug!r}" if slug else "no organization, it is a personal one"
     fix = f"--org {slug}" if slug else "no --org, or move it there in CVAT"
     raise PlatformError(f"project {project} of CVAT at {api.base} is of {whose}, not of {wanted!r}: give {fix}")
 
 
 def members(api: Api, slug: str) -> tuple[Member, ...]:
-    """The active members of an organisation. Raises AccessDeniedError where we are none of them."""
+    """The active members of an organization. Raises AccessDeniedError where we are none of them."""
     try:
         rows = list(api.pages("api/memberships", {"org": slug}, what=f"list the members of organization {slug!r}"))
     except AccessDeniedError:

@@ -75,7 +75,7 @@ class Session:
 
     @property
     def organization(self) -> str | None:
-        """Short name of the organisation that requests are made in; None = whatever the user may see."""
+        """Short name of the organization that requests are made in; None = whatever the user may see."""
         slug: str | None = self._sdk.organization_slug
         return slug
 

@@ -39,7 +39,7 @@ def project_spec(title: str, found: Labels, show_from: float) -> ProjectSpec:
         show_from: Boxes under this confidence are not shown, in [0, 1].
     """
     classes = tuple(ClassMapping(name) for name in found.ids)
-    return ProjectSpec(title, classes, show_from, details={"labels": dict(found.ids)})
+    return ProjectSpec(title, classes, show_from, timed=False, details={"labels": dict(found.ids)})
 
 
 # --- what people drew ------------------------------------------------------------------------------------

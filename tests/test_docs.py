@@ -176,3 +176,9 @@ def test_a_committed_report_is_what_its_units_say(folder: Path, tmp_path: Path) 
     show(copy)
     for name in ("report.md", "report.csv"):
         assert (copy / name).read_text() == (folder / name).read_text(), name
+
+
+def test_organization_is_spelled_in_one_way_in_what_users_read() -> None:
+    adapter = sorted((ROOT / "cvat_adapter").glob("*.py"))
+    other = re.compile("organi" + "sation", re.IGNORECASE)
+    assert [path.name for path in (*DOCS, *adapter) if other.search(path.read_text())] == []

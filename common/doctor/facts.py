@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from common import compose
 from common.config import Settings
 from common.doctor.reach import Reached, reach
@@ -19,11 +17,12 @@ from common.errors import HardfirstError, SettingError
 from common.loop import project_settings
 from common.media import MediaLibrary, Source, hosts_to_allow
 from common.ports import Platform
+from common.serving_checks import check_login
 from common.store import Store
 from common.store.look import Pulse, Seen, images, pulse
 from common.store.projects import ProjectRow
 from common.store.rounds import RoundRow
-from common.worker import identity
+from common.worker import is_gone
 from common.yolo.look import Machine
 from common.yolo.look import look as look_at_machine
 from common.yolo.weights import inside, located
@@ -118,10 +117,8 @@ def home_of(settings: Settings) -> Home:
 
 def complaint(settings: Settings) -> str:
     """What would stop `hardfirst serve`, one sentence; '' = nothing."""
-    if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
-        missing = "BASIC_AUTH_PASS" if settings.basic_auth_user else "BASIC_AUTH_USER"
-        return f"{missing} is not set but its other half is: set both, or none"
     try:
+        check_login(settings)
         project_settings.check(settings)
         _ = settings.bind
         compose.media(settings).close()
@@ -189,17 +186,6 @@ def base_of(settings: Settings, model_path: str = "") -> Path | None:
         return inside(settings.models, model_path) if model_path else located(settings.model, settings.models)
     except HardfirstError:
         return None
-
-
-def is_gone(owner: str) -> bool:
-    """Whether a holder of leases of this machine has died; of other machines nobody can say."""
-    host, _, pid = owner.rpartition(":")[0].rpartition(":")
-    if host != identity().rpartition(":")[0].rpartition(":")[0]:
-        return False
-    try:
-        return identity(int(pid)) != owner or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):
-        return True
 
 
 def try_images(settings: Settings, store: Store, row: ProjectRow) -> tuple[dict[str, int], str | None]:

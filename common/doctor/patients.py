@@ -9,9 +9,9 @@ from typing import Any
 
 from common import compose
 from common.config import Settings
-from common.connection import opened
 from common.doctor.facts import ProjectFacts
 from common.errors import SettingError, UnknownNameError
+from common.opening import opened
 from common.ports import Patient, Platform
 from common.store import Store
 from common.store.look import Seen

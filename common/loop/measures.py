@@ -39,6 +39,8 @@ LOOKED_UP = 2_000
 """Of answers that kept no predicted box, so many, the newest, are looked up for whether boxes were shown at all."""
 NOT_KEPT = "not known: which boxes an annotator had before him is not recorded"
 
+NOT_TIMED = "not known: the platform does not tell how long an answer took"
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -71,7 +73,7 @@ def kpis(tools: Tools, row: ProjectRow) -> dict[str, Any]:
     Keys:
         query_to_label: images, median_s, p90_s.
         seconds_per_image, seconds_per_box: with_boxes and without_boxes, each images, median_s, low_s, high_s; and
-            difference (with minus without), s, low_s, high_s.
+            difference (with minus without), s, low_s, high_s. A sentence where the platform tells no time.
         left_out: breaks, break_limit_s (None = no limit), unknown (whether boxes were shown), untimed.
         boxes: accepted, edited, drawn; shares; classes (class -> counts); deleted.
         rounds: finished, per_week, labels (typical growth), seconds (typical), verdicts (verdict -> share).
@@ -79,7 +81,11 @@ def kpis(tools: Tools, row: ProjectRow) -> dict[str, Any]:
         labels_saved: see ``common.loop.savings.labels_saved``.
     """
     answers = read(tools, row, NEWEST)
+    seconds: dict[str, Any] | str
+    boxes: dict[str, Any] | str
     seconds, boxes, left_out = _spent(tools, row, answers)
+    if not row.spec.timed:
+        seconds = boxes = NOT_TIMED
     return {
         "query_to_label": query_to_label(answers),
         "seconds_per_image": seconds,

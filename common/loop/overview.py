@@ -10,11 +10,12 @@ from common.loop.project_settings import differing
 from common.loop.reading import labels_at
 from common.loop.tools import Tools
 from common.loop.training import decide
+from common.ports import TOLD
 from common.store.projects import ProjectRow
 
 
 def project_status(tools: Tools, row: ProjectRow) -> dict[str, Any]:
-    """JSON-able; every value but ``warnings`` and ``journal`` is one line of text."""
+    """JSON-able; every value is one line of text, but ``warnings``, ``journal`` and ``platform``: name -> line."""
     counts = tools.store.samples.counts(row.key)
     labels = labels_at(tools, row)
     return {
@@ -30,6 +31,7 @@ def project_status(tools: Tools, row: ProjectRow) -> dict[str, Any]:
         "model": _model(tools, row),
         "classes": ", ".join(row.spec.names) or "not read yet",
         "settings": differing(row.settings),
+        "platform": tools.store.memories.of(row.key).all(TOLD),
         "warnings": _warnings(tools, row),
         "journal": [{"at": e.at, "level": e.level, "text": e.text} for e in tools.store.journal.newest(row.key, 8)],
     }

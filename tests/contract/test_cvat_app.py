@@ -329,6 +329,23 @@ def test_a_project_that_waits_for_something_hears_all_the_same(service: Service,
     assert service.taken(COMPLETED) == [(LABELS, NOW)]
 
 
+@pytest.mark.parametrize(
+    ("state", "stage", "read"),
+    [
+        ("completed", "annotation", True),
+        ("in progress", "annotation", False),
+        ("in progress", "validation", True),
+        ("rejected", "validation", False),
+        ("in progress", None, False),
+    ],
+)
+def test_what_is_saved_in_a_job_that_counts_is_read(
+    service: Service, state: str, stage: str | None, *, read: bool
+) -> None:
+    service.connected()
+    assert service.taken(job_event({}, state=state, stage=stage)) == ([(LABELS, SAVED)] if read else [])
+
+
 # --- twice, late, in any order ---------------------------------------------------------------------------
 
 

@@ -65,6 +65,21 @@ def test_who_completes_a_job_gets_the_next_one_whatever_review_it_waits_for(tmp_
         assert it.inbox("bob") == [1, 4]
 
 
+def test_a_job_that_is_moved_on_while_its_annotator_has_it_makes_room_for_the_next(it: Pool) -> None:
+    it.publish(BEST_FIRST)
+    it.tend()
+    assert it.inbox("ann") == [3, 5]
+    with it.manager() as manager:
+        manager.set_state(it.jobs[3].id, "new", stage="validation")
+    it.tend()
+    (given,) = set(it.inbox("ann")) - {3, 5}
+    with it.manager() as manager:
+        manager.set_state(it.jobs[3].id, "rejected")
+    it.finish("ann", 5)
+    it.tend()
+    assert it.inbox("ann") == sorted([3, given]), "a rejected one is theirs to mend"
+
+
 def test_a_job_that_goes_on_to_review_is_nobodys_new_job(it: Pool) -> None:
     it.publish(BEST_FIRST)
     it.tend()

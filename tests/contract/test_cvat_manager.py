@@ -73,6 +73,23 @@ def test_a_deleted_label_takes_its_boxes_along_and_leaves_true_negatives(life: L
     assert life.told() == {f"{job.task_id}:{frame}": [[]] for frame in job.frame_numbers}
 
 
+def test_a_job_that_is_moved_on_keeps_its_labels_until_it_is_rejected(life: Life) -> None:
+    job = life.inbox("anna")[0]
+    life.finish("anna", job)
+    life.settle()
+    labels = life.told()
+    assert set(labels) == {f"{job.task_id}:{frame}" for frame in job.frame_numbers}
+    life.manager.set_state(job.id, "new", stage="validation")
+    life.settle()
+    life.compare()
+    assert life.told() == labels
+    life.manager.set_state(job.id, "rejected")
+    life.settle()
+    assert life.told() == {}
+    life.manager.set_state(job.id, "completed")
+    life.settle()
+
+
 def test_a_job_that_is_only_touched_teaches_nothing_new(life: Life) -> None:
     job = life.inbox("anna")[0]
     life.finish("anna", job)

@@ -12,6 +12,7 @@ import pytest
 
 from common.domain import QueueItem
 from common.errors import PlatformError, PlatformUnreachableError, UnsupportedProjectError
+from common.ports import TOLD
 from tests.contract.cvat_pool import Pool, pool
 from tests.contract.cvat_story import picture
 
@@ -157,6 +158,20 @@ def test_what_people_drew_is_never_touched(it: Pool) -> None:
 def jobs_shown(it: Pool) -> list[dict[str, Any]]:
     rows = it.memory.all("job")
     return [rows[str(job.id)] for job in it.jobs]
+
+
+def test_people_are_told_how_many_jobs_are_done_in_hands_and_free(it: Pool) -> None:
+    it.publish(BEST_FIRST)
+    it.tend()
+    it.finish("ann", 3)
+    it.tend()
+    assert it.memory.all(TOLD) == {"jobs": "1 done, 4 in somebody's hands, 1 free"}
+    with it.manager() as manager:
+        manager.set_state(it.jobs[3].id, "new", stage="validation")
+    it.tend()
+    assert it.memory.all(TOLD) == {"jobs": "1 done, 4 in somebody's hands, 1 free"}
+    it.port.disconnect()
+    assert it.memory.all(TOLD) == {}
 
 
 def test_the_rows_of_jobs_say_rank_reason_and_assignee(it: Pool) -> None:

@@ -113,7 +113,10 @@ class Lab:
 
     def ours(self, api: Any = None, memory: DictMemory | None = None) -> Preannotations:
         """What a process that has just started has."""
-        return Preannotations(api or self.api, None, Ledger(memory or self.disk), clock=lambda: self.now)
+        return Preannotations(api or self.api, Ledger(memory or self.disk), self.deleted, clock=lambda: self.now)
+
+    def deleted(self, job: Job) -> set[int]:
+        return self.cvat.world.tasks[job.task].deleted_frames
 
     def listed(self) -> Job:
         raw = self.manager.call("GET", self.path)
@@ -259,7 +262,7 @@ def test_a_first_write_is_one_patch_and_is_read_again(lab: Lab) -> None:
     job, ours, wanted = lab.listed(), lab.ours(), lab.wanted("v1")
     lab.cvat.log.clear()
     assert ours.write(job, wanted, "v1")
-    assert requests(lab) == [*LOOK, "GET /data/meta", f"{SHAPES}create", *LOOK]
+    assert requests(lab) == [*LOOK, f"{SHAPES}create", *LOOK]
     assert lab.autos() == lab.expected("v1")
     assert {s["score"] for s in lab.stored()} == {0.7}
 
@@ -311,7 +314,6 @@ def test_a_newer_version_replaces_what_differs_by_one_delete_and_one_create(lab:
     assert lab.ours().write(job, lab.wanted("v2"), "v2")
     assert requests(lab) == [
         *LOOK,
-        "GET /data/meta",
         *LOOK,
         f"{SHAPES}delete",
         *LOOK,

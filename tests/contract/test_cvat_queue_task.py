@@ -107,7 +107,7 @@ class Desk:
         self.queue = QueueTasks(
             project, self.api, self.reader, self.memory, self.settings, self.state, save, clock=clock
         )
-        self.pre = Preannotations(self.api, self.reader, Ledger(self.memory))
+        self.pre = Preannotations(self.api, Ledger(self.memory), self.reader.deleted)
         self.inbox = Inbox(self.api, self.memory, self.settings, self.state, self.pre.untouched, clock=clock)
 
     def close(self) -> None:
@@ -244,6 +244,89 @@ def test_cvat_tells_us_of_the_queue_tasks_as_of_the_project(desk: Desk) -> None:
     (hook,) = desk.world.webhooks.values()
     assert (hook.project_id, hook.target_url) == (desk.saved["sibling"], "http://127.0.0.1:9/webhooks")
     assert hook.secret == desk.settings.secrets()[0]
+
+
+@pytest.mark.parametrize("how", ["deleted", "elsewhere", "fewer events"])
+def test_a_webhook_that_no_longer_tells_of_the_queue_tasks_is_put_right(desk: Desk, how: str) -> None:
+    desk.settle()
+    (hook,) = desk.world.webhooks.values()
+    if how == "deleted":
+        desk.world.webhooks.clear()
+    elif how == "elsewhere":
+        hook.target_url = "http://elsewhere.example/webhooks"
+    else:
+        hook.events = ["update:job"]
+    (drift,) = desk.queue.drift()
+    assert drift.healed
+    (hook,) = desk.world.webhooks.values()
+    assert hook.target_url == "http://127.0.0.1:9/webhooks"
+    assert {"update:job", "create:task"} <= set(hook.events)
+    assert desk.saved["sibling_hook"]["id"] == hook.id
+    assert desk.queue.drift() == []
+
+
+def test_a_new_address_of_ours_reaches_the_queue_tasks_with_the_next_one(desk: Desk) -> None:
+    desk.settle()
+    desk.settings = desk.settings.model_copy(update={"url": "http://127.0.0.1:10"})
+    desk.version = SECOND
+    desk.start()
+    desk.settle()
+    (hook,) = desk.world.webhooks.values()
+    assert hook.target_url == "http://127.0.0.1:10/webhooks"
+
+
+def test_a_webhook_of_the_queue_tasks_that_a_person_switched_off_stays_off(desk: Desk) -> None:
+    desk.settle()
+    (hook,) = desk.world.webhooks.values()
+    hook.is_active, hook.events = False, []
+    assert desk.queue.drift() == []
+    assert not hook.is_active
+
+
+def test_a_project_of_queue_tasks_that_is_gone_is_no_drift(desk: Desk) -> None:
+    desk.settle()
+    desk.person("plugin").call("DELETE", f"/api/projects/{desk.saved['sibling']}")
+    assert desk.queue.drift() == []
+    assert "sibling" not in desk.saved
+
+
+def rename(desk: Desk, **names: str) -> None:
+    """Labels of the source, old name -> new name, as a person does it."""
+    ids = {one.name: one.id for one in desk.world.labels_of(desk.project)}
+    for old in names:  # CVAT takes no name twice
+        desk.world.labels[ids[old]].name = f"{old} for a moment"
+    for old, new in names.items():
+        desk.person("plugin").call("PATCH", f"/api/labels/{ids[old]}", json={"name": new})
+
+
+def answered(desk: Desk) -> set[str]:
+    return {b.name for _, found in desk.reader.annotations() for a in found for b in a.boxes}
+
+
+@pytest.mark.parametrize("names", [{"dog": "hound"}, {"dog": "cat", "cat": "dog"}], ids=["renamed", "swapped"])
+def test_a_renamed_label_is_renamed_in_the_queue_and_its_answers_count(desk: Desk, names: dict[str, str]) -> None:
+    desk.settle()
+    job, sibling = desk.jobs(desk.tasks[0])[0], desk.queue.labels().ids
+    desk.answer(job, 0)
+    rename(desk, **names)
+    (drift,) = desk.queue.drift()
+    assert drift.healed
+    assert desk.queue.labels().ids == {names.get(name, name): number for name, number in sibling.items()}
+    assert answered(desk) == {names["dog"]}
+    assert desk.queue.drift() == []
+    desk.settle()
+    (copy_,) = desk.shapes(desk.best(1)[0])
+    assert desk.world.labels[copy_["label_id"]].name == names["dog"]
+
+
+def test_answers_under_a_label_renamed_a_moment_ago_are_copied_under_its_new_name(desk: Desk) -> None:
+    desk.settle()
+    desk.answer(desk.jobs(desk.tasks[0])[0], 0)
+    rename(desk, dog="hound")
+    desk.settle()
+    (copy_,) = desk.shapes(desk.best(1)[0])
+    assert desk.world.labels[copy_["label_id"]].name == "hound"
+    assert set(desk.queue.labels().ids) == {"cat", "hound"}
 
 
 def test_a_label_that_came_later_is_in_the_next_queue_task(desk: Desk) -> None:

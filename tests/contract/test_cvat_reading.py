@@ -20,10 +20,12 @@ from common.config import Settings
 from common.domain import Annotation
 from common.errors import MediaError, PlatformError, PlatformUnreachableError, UnreadableImageError
 from common.media import MediaLibrary, Source, Stored
+from cvat_adapter import answers as module
 from cvat_adapter.client import Api
+from cvat_adapter.frames import FRAMES_S, FRESH_S, frames_of
 from cvat_adapter.images import Images
 from cvat_adapter.nouns import Frame, Task, sample_id
-from cvat_adapter.reading import FRAMES_S, Reader, frames_of
+from cvat_adapter.reading import Reader
 from tests.cvat_server import world as records
 from tests.cvat_server.faults import faults_of
 from tests.cvat_server.people import Annotator, Manager
@@ -207,6 +209,52 @@ def test_frames_that_were_deleted_without_a_trace_are_noticed_after_a_while(site
     assert len(answers_of(reader)) == 1
 
 
+def meta_reads(site: Site) -> int:
+    return site.asked()["GET api/tasks/N/data/meta"]
+
+
+def test_which_frames_are_deleted_costs_no_request_where_they_were_read_since(site: Site) -> None:
+    task, reader = site.task(6, segment_size=2), site.reader
+    task.deleted_frames = {3}
+    list(reader.samples())
+    site.cvat.log.clear()
+    assert [sorted(reader.deleted(job)) for job in reader.jobs()] == [[3]] * 3
+    assert meta_reads(site) == 0
+
+
+def test_a_frame_deleted_since_the_frames_were_read_is_known_by_the_time_of_its_job(site: Site) -> None:
+    task, reader = site.task(6, segment_size=2), site.reader
+    list(reader.samples())
+    with site.manager() as boss:
+        boss.call("PATCH", f"/api/tasks/{task.id}/data/meta", json={"deleted_frames": [3]})
+    site.cvat.log.clear()
+    first, second, third = reader.jobs()
+    assert reader.deleted(first) == set(), "nothing of it has changed"
+    assert [reader.deleted(job) for job in (second, third)] == [{3}, {3}]
+    assert meta_reads(site) == 1
+
+
+def test_a_frame_deleted_without_a_trace_is_not_written_to_after_a_minute(site: Site) -> None:
+    task, now = site.task(2), [0.0]
+    settings = Settings(_env_file=None)
+    reader = Reader(site.api, str(site.project.id), settings, site.memory, site.state, clock=lambda: now[0])
+    list(reader.samples())
+    (job,) = reader.jobs()
+    task.deleted_frames = {1}
+    assert reader.deleted(job) == set()
+    now[0] = FRESH_S + 1
+    assert reader.deleted(job) == {1}
+
+
+def test_a_task_that_got_its_frames_after_it_was_listed_is_listed_again(site: Site) -> None:
+    reader = site.reader
+    reader.tasks()
+    task = site.task(2)
+    task.deleted_frames = {0}
+    (job,) = reader.jobs()
+    assert reader.deleted(job) == {0}
+
+
 def test_a_video_is_described_once_for_all_of_its_frames() -> None:
     task = Task(4, "clip", 1, 3, 0, 36, "video", EARLY)
     meta = {"frames": [{"name": "clip.mp4", "width": 640, "height": 360}], "deleted_frames": [2]}
@@ -245,6 +293,72 @@ def test_a_job_counts_from_the_stage_that_was_asked_for(site: Site) -> None:
     with site.manager() as boss:
         boss.accept(job.id)
     assert (list(read(reader.annotations())), list(answers_of(reader).values())) == ([sample_id(task.id, 0)], [1])
+
+
+@pytest.mark.parametrize(
+    ("moves", "counting"),
+    [
+        ([], ["annotation"]),
+        ([("new", "validation")], ["annotation"]),
+        ([("new", "validation"), ("in progress", "validation")], ["annotation"]),
+        ([("new", "validation"), ("rejected", "validation")], []),
+        ([("completed", "validation")], ["annotation", "validation"]),
+        ([("completed", "validation"), ("new", "acceptance")], ["annotation", "validation"]),
+        ([("completed", "validation"), ("rejected", "acceptance")], []),
+        ([("completed", "acceptance")], ["annotation", "validation", "acceptance"]),
+        ([("completed", "acceptance"), ("new", "validation")], ["annotation"]),
+        ([("completed", "acceptance"), ("new", "annotation")], []),
+    ],
+    ids=lambda moves: " then ".join(" ".join(one) for one in moves) if moves and isinstance(moves[0], tuple) else None,
+)
+def test_a_job_that_is_moved_on_keeps_the_labels_of_the_stage_before(
+    site: Site, moves: list[tuple[str, str]], counting: list[str]
+) -> None:
+    task = site.task(1)
+    (job,) = site.cvat.jobs(task)
+    site.done(job, 0)
+    with site.manager() as boss:
+        for state, stage in moves:
+            boss.set_state(job.id, state, stage=stage)
+    sample = sample_id(task.id, 0)
+    for stage in ("annotation", "validation", "acceptance"):
+        reader, answers = site.reader_of(done_stage=stage), [f"{job.id}:0"] if stage in counting else []
+        assert answers_of(reader) == {sample: len(answers)}
+        assert read(reader.annotations()) == ({sample: answers} if answers else {})
+        assert read(reader.annotations(since=EARLY)) == {sample: answers}
+        assert read(reader.annotations(samples=[sample])) == {sample: answers}
+
+
+def test_a_done_job_over_which_cvat_breaks_down_is_passed_by_and_read_again(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = site.task(6, segment_size=2)
+    bad, *others = site.cvat.jobs(task)
+    for job in (bad, *others):
+        site.done(job, job.start_frame)
+    reader = site.reader
+    faults_of(site.cvat.world).add(rf"/api/jobs/{bad.id}/annotations", status=500)
+    good = {sample_id(task.id, n): [f"{others[n // 2 - 1].id}:{n}"] for n in range(2, 6)}
+    assert read(reader.annotations()) == good, "what is known of the others' samples stays: they do not come"
+    assert f"the answers of job {bad.id} are passed by" in caplog.text
+    assert answers_of(reader)[sample_id(task.id, 0)] == 1, "so that the comparison finds it"
+    watermark = max(job.updated_date for job in others)
+    assert read(reader.annotations(samples=[sample_id(task.id, 0)])) == {}
+    faults_of(site.cvat.world).clear()
+    found = {sample_id(task.id, n): [f"{bad.id}:{n}"] for n in range(2)}
+    assert read(reader.annotations(since=watermark)) == found, "also where it was known in an older state"
+    assert read(reader.annotations(since=watermark)) == {}
+    assert read(reader.annotations(samples=list(found))) == found
+
+
+def test_a_cvat_that_breaks_down_over_every_job_is_one_trouble(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 2)
+    task = site.task(3, segment_size=1)
+    for job in site.cvat.jobs(task):
+        site.done(job)
+    faults_of(site.cvat.world).add(r"/api/jobs/\d+/annotations", status=500)
+    with pytest.raises(PlatformError, match="status 500"):
+        list(site.reader.annotations())
 
 
 def test_only_jobs_that_changed_since_are_read(site: Site) -> None:

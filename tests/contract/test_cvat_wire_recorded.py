@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cvat_adapter import wire
+from cvat_adapter.frames import frames_of
 from cvat_adapter.nouns import Frame, job_of, task_of
-from cvat_adapter.reading import frames_of
 from tests.contract.cvat_recorded import FOLDER, Exchange, names
 
 pytestmark = pytest.mark.usefixtures("shared")

@@ -21,12 +21,12 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from common import compose, config, connection
+from common import compose, config, connection, serving_checks
 from common.cli import main
 from common.config import Settings
 from common.domain import Event
 from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableError, SettingError
-from common.ports import Change
+from common.ports import TOLD, Change
 from common.store import Store, open_store
 from common.store.publications import Place
 from common.worker import identity
@@ -60,7 +60,7 @@ class FakePlugin:
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> FakePlugin:
     made = FakePlugin()
-    for module in (compose, connection):
+    for module in (compose, serving_checks):
         monkeypatch.setattr(module, "plugins", lambda: {"fake": made})
     return made
 
@@ -422,6 +422,12 @@ def test_status_says_where_each_project_stands_one_line_each(store: Store, plugi
     assert ("a long line " * 30).strip() in "\n".join(lines)
 
 
+def test_status_shows_what_the_platform_has_to_tell(store: Store, plugin: FakePlugin) -> None:
+    run("connect", "fake", "--project", "1")
+    store.memories.of("fake:1").put(TOLD, {"jobs": "1 done, 2 free"})
+    assert "  jobs      1 done, 2 free" in run("status").stdout.splitlines()
+
+
 def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin: FakePlugin) -> None:
     for number in ("1", "2"):
         run("connect", "fake", "--project", number)
@@ -431,7 +437,7 @@ def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin:
     assert one["key"] == "fake:2"
     assert set(one) == {
         *("key", "title", "state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes"),
-        *("settings", "warnings", "journal"),
+        *("settings", "platform", "warnings", "journal"),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from common import compose, connection
+from common import compose, serving_checks
 from common.cli import main
 from common.config import Settings
 from common.errors import ModelError, PlatformError
@@ -78,7 +78,7 @@ class PlainPlugin:
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> JobsPlugin:
     made = JobsPlugin()
-    for module in (compose, connection):
+    for module in (compose, serving_checks):
         monkeypatch.setattr(module, "plugins", lambda: {"jobs": made, "plain": PlainPlugin()})
     return made
 
@@ -321,7 +321,7 @@ def test_a_project_is_disconnected_and_its_standing_told(plugin: JobsPlugin) -> 
 def test_cvats_address_and_credentials_are_asked_for_before_anything_is_stored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (compose, connection):
+    for module in (compose, serving_checks):
         monkeypatch.setattr(module, "plugins", lambda: {"cvat": CVAT})
     said = sentence(run("connect", "cvat", "--project", "4", "--org", "lab", code=2))
     assert said.startswith("CVAT_URL is not set")

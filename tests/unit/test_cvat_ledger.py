@@ -276,8 +276,6 @@ class OneJob:
         return done[action](self.job, cvat.read(body), rules)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None, *, what: str) -> Any:
-        if path.endswith("meta"):
-            return {"deleted_frames": []}
         if path.endswith("annotations/"):
             return {**cvat.annotations_of(self.job), "version": 0}
         who = None if self.job.assignee_id is None else {"id": self.job.assignee_id, "username": "ann"}
@@ -324,7 +322,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.people: dict[int, tuple[Any, ...]] = {}
 
     def fresh(self) -> Preannotations:
-        return Preannotations(self.cvat, None, Ledger(self.memory), clock=lambda: self.now)
+        return Preannotations(self.cvat, Ledger(self.memory), lambda _: (), clock=lambda: self.now)
 
     def autos(self) -> list[dict[str, Any]]:
         return [s for s in self.cvat.job.shapes if s["id"] not in self.people]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvat_adapter.copy_back import missing
-from cvat_adapter.label_twins import Twins, specification
+from cvat_adapter.label_twins import Twins, pairs, renames, specification
 from cvat_adapter.label_twins import missing as missing_labels
 from cvat_adapter.nouns import COMPLETED, IN_PROGRESS, Job
 from cvat_adapter.queue_plan import (
@@ -248,6 +248,32 @@ def box(frame: int, left: float = 1.0, **more: object) -> dict[str, object]:
 
 def intent(*shapes: dict[str, object]) -> dict[str, object]:
     return {"shapes": list(shapes), "tags": []}
+
+
+def labels(**ids: int) -> list[dict[str, object]]:
+    return [{"id": number, "name": name} for name, number in ids.items()]
+
+
+@pytest.mark.parametrize(
+    ("now", "steps"),
+    [
+        (labels(cat=1, dog=2), []),
+        (labels(cat=1, hound=2), [(12, "hound")]),
+        (labels(dog=1, hound=2), [(12, "hound"), (11, "dog")]),
+        (labels(dog=1, cat=2), [(11, "cat (11)"), (12, "cat"), (11, "dog")]),
+        (labels(owl=1, dog=2), []),
+        (labels(dog=2), []),
+        (labels(cat=1, dog=3), []),
+    ],
+    ids=["as it was", "renamed", "in a row", "swapped", "a name that another has", "deleted", "deleted and made again"],
+)
+def test_copies_of_labels_are_renamed_in_an_order_that_cvat_can_take(
+    now: list[dict[str, object]], steps: list[tuple[int, str]]
+) -> None:
+    there = labels(cat=11, dog=12, owl=13)
+    known = pairs(labels(cat=1, dog=2), there)
+    assert known == {"1": 11, "2": 12}
+    assert renames(now, there, known) == steps
 
 
 def test_all_is_missing_in_an_empty_job():

@@ -20,7 +20,7 @@ from common.errors import PlatformError
 from common.ports import Finding
 from common.store.look import Pulse, Seen
 from common.store.rounds import RoundRow
-from common.worker import identity
+from common.worker import identity, is_gone
 from common.yolo.look import Machine
 from tests.unit.doctor_facts import BASE, MACHINE, NOW, OURS, REFUSED, facts, project, row
 
@@ -196,9 +196,9 @@ def test_findings_of_a_project_say_whose_they_are(tmp_path: Path) -> None:
 
 def test_a_worker_that_died_on_this_machine_is_known_and_one_elsewhere_is_not() -> None:
     host, pid, started = identity().rsplit(":", 2)
-    assert not gathering.is_gone(identity())
-    assert gathering.is_gone(f"{host}:{pid}:{int(started) - 5}")
-    assert not gathering.is_gone("elsewhere:1:1")
+    assert not is_gone(identity())
+    assert is_gone(f"{host}:{pid}:{int(started) - 5}")
+    assert not is_gone("elsewhere:1:1")
 
 
 # --- helpers ---------------------------------------------------------------------------------------------

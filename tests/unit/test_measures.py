@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_time_is_split_by_whether_boxes_were_shown_and_a_break_is_left_out(world
     assert found["seconds_per_box"]["without_boxes"]["median_s"] == 21
     assert found["left_out"]["breaks"] == 1
     assert 44 < found["left_out"]["break_limit_s"] < 7200
+
+
+@pytest.mark.parametrize("answers", [0, 30])
+def test_seconds_that_a_platform_never_tells_are_not_known_however_many_answers_there_are(
+    world: World, answers: int
+) -> None:
+    world.tools.store.projects.update(KEY, spec=replace(row(world).spec, timed=False))
+    order(world, T0 + 100)
+    for i in range(answers):
+        answer(world, i, T0 + 110 + i, box("prediction"))
+    found = kpis(world.tools, row(world))
+    not_known = "not known: the platform does not tell how long an answer took"
+    assert [found["seconds_per_image"], found["seconds_per_box"]] == [not_known] * 2
+    assert found["left_out"]["untimed"] == answers
 
 
 def test_where_no_predicted_box_is_left_the_orders_own_prediction_says_whether_one_was_shown(

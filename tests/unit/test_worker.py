@@ -72,7 +72,7 @@ def test_a_process_that_dies_while_another_worker_runs_loses_its_lease_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead: list[str] = []
-    monkeypatch.setattr(module, "_dead", lambda owner: owner in dead)
+    monkeypatch.setattr(module, "is_gone", lambda owner: owner in dead)
     world.tools.store.projects.lease(KEY, "other", 3600)
     here = make_worker(world)
     settle(here)
