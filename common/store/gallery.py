@@ -13,15 +13,14 @@ from common.store.publications import Place, PublicationRow
 from common.store.samples import SampleRow
 from common.store.schema import queue, sample
 
-_parts = queue.c.parts
-SHOW: dict[str, Callable[[], sa.ColumnElement[bool]]] = {
-    "random": lambda: _parts["random_slice"].as_boolean(),
-    "uncertain": lambda: _parts["uncertain_boxes"].as_integer() > 0,
-    "rare": lambda: _parts["rare_class"].as_string().is_not(None),
-    "duplicates": lambda: _parts["duplicate_group_size"].as_integer() > 1,
-    "outliers": lambda: _parts["outlier"].as_boolean(),
-    "arrived": lambda: _parts["arrived"].as_string().is_not(None),
-    "unreadable": lambda: sample.c.problem != "",
+SHOW: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
+    "random": lambda c: c.parts["random_slice"].as_boolean(),
+    "uncertain": lambda c: c.parts["uncertain_boxes"].as_integer() > 0,
+    "rare": lambda c: c.parts["rare_class"].as_string().is_not(None),
+    "duplicates": lambda c: c.parts["duplicate_group_size"].as_integer() > 1,
+    "outliers": lambda c: c.parts["outlier"].as_boolean(),
+    "arrived": lambda c: c.parts["arrived"].as_string().is_not(None),
+    "unreadable": lambda c: c.sample_problem != "",
 }
 """Kind of image -> which places are of it; strategies that do not tell such a thing have none."""
 
@@ -54,41 +53,48 @@ class Gallery:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def seats(self, row: PublicationRow, wanted: Wanted, start: int, limit: int) -> list[Seat]:
-        """Places whose sample is open, in queue order: of those that are wanted ``limit`` from offset ``start``."""
-        samples = [sample.c[name].label(f"sample_{name}") for name in SampleRow.__dataclass_fields__]
-        query = sa.select(queue, *samples).select_from(_join(row)).where(_open(row))
-        by_place = (queue.c.place, queue.c.rank)
-        if wanted == Wanted():
-            query = query.order_by(*by_place).offset(start).limit(limit)
-        else:
-            numbered = sa.select(queue.c.rank, sa.func.row_number().over(order_by=by_place).label("position"))
-            numbers = numbered.select_from(_join(row)).where(_open(row)).subquery()
-            query = query.add_columns(numbers.c.position).join(numbers, numbers.c.rank == queue.c.rank)
-            query = query.where(*_filters(wanted)).order_by(numbers.c.position).offset(start).limit(limit)
+    def seats(self, row: PublicationRow, start: int, limit: int) -> list[Seat]:
+        """Places whose sample is open, in queue order: ``limit`` from offset ``start``."""
+        query = _open(row, queue, *_SAMPLE).order_by(*_BY_PLACE).offset(start).limit(limit)
         with transaction(self._engine, write=False) as connection:
             rows = connection.execute(query).mappings().all()
-        return [_seat(r, r.get("position") or start + n) for n, r in enumerate(rows, start=1)]
+        return [_seat(r, start + n) for n, r in enumerate(rows, start=1)]
 
-    def count(self, row: PublicationRow, wanted: Wanted) -> int:
-        """How many open places are wanted."""
-        query = sa.select(sa.func.count()).select_from(_join(row)).where(_open(row), *_filters(wanted))
+    def count(self, row: PublicationRow) -> int:
+        """How many places are open."""
         with transaction(self._engine, write=False) as connection:
-            return int(connection.scalar(query) or 0)
+            return int(connection.scalar(_open(row, sa.func.count())) or 0)
+
+    def filtered(self, row: PublicationRow, wanted: Wanted, start: int, limit: int) -> tuple[list[Seat], int]:
+        """(open places that are wanted, ``limit`` from offset ``start``; how many are), each with its true position.
+
+        Looks at every open place: slower than ``seats``.
+        """
+        position = sa.func.row_number().over(order_by=_BY_PLACE).label("position")
+        c = _open(row, queue, *_SAMPLE, position).subquery().c
+        query = sa.select(*c).where(*_filters(c, wanted))
+        found = query.add_columns(sa.func.count().over().label("total")).order_by(c.position)
+        with transaction(self._engine, write=False) as connection:
+            rows = connection.execute(found.offset(start).limit(limit)).mappings().all()
+            total = (
+                rows[0]["total"] if rows else start and connection.scalar(sa.select(sa.func.count()).select_from(query))
+            )
+        return [_seat(r, r["position"]) for r in rows], int(total or 0)
 
 
-def _join(row: PublicationRow) -> sa.Join:
-    mine = (sample.c.external == queue.c.sample) & (sample.c.project == row.project)
-    return queue.join(sample, mine)
+_SAMPLE = [sample.c[name].label(f"sample_{name}") for name in SampleRow.__dataclass_fields__]
+_BY_PLACE = (queue.c.place, queue.c.rank)
 
 
-def _open(row: PublicationRow) -> sa.ColumnElement[bool]:
-    return (queue.c.publication == row.id) & ~sample.c.gone & (sample.c.answers == 0)
+def _open(row: PublicationRow, *columns: Any) -> Any:
+    join = queue.join(sample, (sample.c.external == queue.c.sample) & (sample.c.project == row.project))
+    open_ = (queue.c.publication == row.id) & ~sample.c.gone & (sample.c.answers == 0)
+    return sa.select(*columns).select_from(join).where(open_)
 
 
-def _filters(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    kind = [SHOW[wanted.show]()] if wanted.show else []
-    text = [_parts["reason"].as_string().icontains(wanted.reason, autoescape=True)] if wanted.reason else []
+def _filters(c: Any, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    kind = [SHOW[wanted.show](c)] if wanted.show else []
+    text = [c.parts["reason"].as_string().icontains(wanted.reason, autoescape=True)] if wanted.reason else []
     return [*kind, *text]
 
 

@@ -16,18 +16,17 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 from werkzeug.serving import make_server
 
-from common.domain import ClassMapping, Instances, LabelledBox, Prediction
+from common.domain import ClassMapping, Event, Instances, LabelledBox, Prediction
 from common.loop import ActiveLearningLoop
 from common.ports import Model
 from common.sample.oracle import FolderOracle
 from common.web.app import create_app
 from common.web.backend import Backend
 from tests.fakes import FakeMedia, FakeModels, World, make_world
-from tests.unit.test_loop import KEY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+KEY = "label-studio:12"
 CLASSES = ("RBC", "WBC", "Platelets")
 IMAGES = 320
 VIEWS = ("queue", "rounds", "curve", "review", "kpi", "events")
@@ -83,6 +82,10 @@ def run_the_loop(folder: Path, shared: Path) -> World:
     images = shared / "data/bccd/images"
     oracle = FolderOracle(shared / "data/bccd/labels", list(CLASSES))
     files = sorted(p.name for p in images.glob("*.jpg"))[:IMAGES]
+    store = world.tools.store
+    store.forget("fake:1")
+    store.projects.ask("label-studio", "12")
+    world.platform.title = "Blood cells"
     world.platform.classes = tuple(ClassMapping(c, (c,)) for c in CLASSES)
     world.platform.tasks = {str(400 + n): name for n, name in enumerate([*files, "gone.jpg", "empty.jpg"])}
     media: Any = FakeMedia(images)
@@ -114,6 +117,7 @@ def answer(world: World, oracle: FolderOracle, count: int) -> None:
         there = oracle.answer(name) if name in oracle else []
         boxes = [LabelledBox(b.name, b.xyxy) for b in there][n % 9 == 8 :]
         world.platform.annotate(task, *boxes)
+        world.tools.store.inbox.add(Event("label-studio", "12", "labels", (task,)))
 
 
 @contextmanager
@@ -153,9 +157,10 @@ class Watched:
             self.page.screenshot(path=str(Path(folder) / f"page-{name}.png"))
 
 
-@pytest.fixture
-def world(tmp_path: Path, shared: Path) -> Iterator[World]:
-    made = run_the_loop(tmp_path, shared)
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[World]:
+    """One for all: the test that changes something leaves a project as good as before."""
+    made = run_the_loop(tmp_path_factory.mktemp("pages"), shared)
     yield made
     made.tools.store.close()
 
@@ -171,3 +176,50 @@ def test_every_page_opens_without_an_error_and_asks_nobody_else(browser: Browser
             assert window.errors == []
             assert window.hosts == {urlsplit(url).netloc}
             window.context.close()
+
+
+def test_a_person_goes_back_to_a_former_queue_by_keyboard(browser: Browser, world: World) -> None:
+    before = world.platform.active
+    with served(world) as url:
+        window = Watched(browser)
+        page = window.page
+        window.open(f"{url}/projects/{KEY}/rounds")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        page.keyboard.press("Enter")
+        page.get_by_label("Go back to").focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Go back to queue")).to_be_visible()
+        window.picture("confirm")
+        assert world.platform.active == before
+        page.get_by_role("button", name="Go back").click()
+        expect(page.get_by_role("status")).to_contain_text("The way back was asked for")
+        settle(world)
+        assert world.platform.active != before
+        assert window.errors == []
+        window.context.close()
+
+
+def test_pages_fit_a_telephone(browser: Browser, world: World) -> None:
+    with served(world) as url:
+        window = Watched(browser)
+        window.page.set_viewport_size(ViewportSize(width=390, height=844))
+        for name in ("projects", *VIEWS):
+            window.open(f"{url}/" if name == "projects" else f"{url}/projects/{KEY}/{name}")
+            window.picture(f"{name}-small")
+            assert window.page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        window.context.close()
+
+
+def test_a_card_leads_to_the_image_on_the_platform(browser: Browser, world: World) -> None:
+    first = world.platform.order()[0]
+    with served(world) as url:
+        window = Watched(browser)
+        window.open(f"{url}/projects/{KEY}/queue")
+        card = window.page.locator(".card").first
+        assert card.get_by_role("link").get_attribute("href") == world.platform.link(first)
+        picture = card.get_by_role("img")
+        assert picture.evaluate("image => [image.complete, image.naturalWidth]") == [True, 320]
+        assert "predicted boxes" in str(picture.get_attribute("alt"))
+        window.context.close()

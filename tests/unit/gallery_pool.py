@@ -79,7 +79,7 @@ def rounds(world: World, *values: float) -> None:
             metrics={},
             message="",
             verdict="promoted" if n > 1 else "provisional",
-            gate={"reason": f"mAP50-95 {map50 / 2:.3f}, {0.01:+.3f} against the champion"},
+            gate={"reason": f"promoted: mAP50-95 .{500 * map50:.0f} against the champion's .250"},
         )
     newest = len(values)
     store.measurements.add([_measured(newest, n, map50) for n, map50 in enumerate(values, start=1)])

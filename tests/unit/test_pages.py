@@ -129,7 +129,7 @@ def test_the_list_of_projects_says_where_each_stands(few: World) -> None:
     few.tools.store.journal.write(KEY, "the platform does not answer", "error")
     few.clock[0] = few.tools.store.journal.newest(KEY)[0].at
     text = page(client_of(few), "/")
-    for part in ("fake:1", "0 of 60 images labelled", "60 images wait", "round 2 was promoted: mAP50-95 0.300"):
+    for part in ("fake:1", "0 of 60 images labelled", "60 images wait", "Round 2 promoted: mAP50-95 .300"):
         assert part in text
     for problem in ("1 image cannot be read", "the platform does not answer"):
         assert problem in text
@@ -246,7 +246,7 @@ def test_a_card_says_in_words_what_it_draws(client: FlaskClient) -> None:
     assert "2 predicted boxes: 1 cat, 1 dog" in text
     assert '<rect x="40.0" y="40.0" width="260.0" height="260.0"/>' in text
     assert ">cat 0.90</text>" in text
-    for words in ("uncertain 0.90", "typical 0.40", "different 0.31", "nearest labelled image .31 away"):
+    for words in ("uncertain <b>.90", "typical <b>.40", "different <b>.31", "nearest labelled image .31 away"):
         assert words in text
     assert "the file is empty" in page(client, f"/projects/{KEY}/queue?show=unreadable")
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.domain import ShownBox
 
 COLOURS = 10
 """Classes after that begin again with the first colour."""
-NAMED = 6
-"""Boxes that carry their name; in a crowd the names would hide the image."""
 CARD = (300, 225)
 """Pixels of a picture on a card, width and height, where a name is readable."""
 LETTERS = 12
+WIDE = 0.6
+"""A letter is so wide against its height, about."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One rectangle: place and size in image pixels, colour number, what to say; ``named`` = it is written out."""
+    """One rectangle: place and size in image pixels, colour number, what to say."""
 
     x: float
     y: float
@@ -27,8 +27,17 @@ class Drawn:
     height: float
     colour: int
     text: str
-    named: bool
     dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is written beside a box: ``x`` and ``y`` are the left end of its base line."""
+
+    x: float
+    y: float
+    colour: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,14 @@ class Overlay:
         height: Pixels of the image, at least 1.
         letters: Font size in image pixels.
         boxes: The largest first, so that small ones stay on top.
+        names: Of as many boxes as can be named without one name over another; the rest say theirs under the mouse.
     """
 
     width: int
     height: int
     letters: float
     boxes: tuple[Drawn, ...]
+    names: tuple[Name, ...]
 
 
 def colour(name: str, classes: Sequence[str]) -> int:
@@ -53,25 +64,36 @@ def colour(name: str, classes: Sequence[str]) -> int:
     return classes.index(name) % COLOURS if name in classes else COLOURS - 1
 
 
-def overlay(width: int, height: int, drawn: Iterable[Drawn]) -> Overlay:
-    """Ready to draw."""
+def overlay(width: int, height: int, drawn: Sequence[Drawn], card: tuple[int, int] = CARD) -> Overlay:
+    """Ready to draw on a picture of the size of ``card``; boxes that matter more come first in ``drawn``."""
     wide, high = max(width, 1), max(height, 1)
-    letters = max(wide / CARD[0], high / CARD[1]) * LETTERS
-    return Overlay(wide, high, round(letters, 2), tuple(sorted(drawn, key=lambda b: -b.width * b.height)))
+    letters = max(wide / card[0], high / card[1]) * LETTERS
+    boxes = tuple(sorted(drawn, key=lambda b: -b.width * b.height))
+    return Overlay(wide, high, round(letters, 2), boxes, tuple(_names(drawn, wide, letters)))
+
+
+def _names(drawn: Sequence[Drawn], width: int, letters: float) -> Iterator[Name]:
+    """One box of each colour first; a name stays inside the picture, above its box where there is room."""
+    firsts = {b.colour: n for n, b in reversed(list(enumerate(drawn)))}
+    taken: list[tuple[float, float, float]] = []
+    for b in sorted(drawn, key=lambda b: drawn.index(b) not in firsts.values()):
+        long = len(b.text) * letters * WIDE
+        x, y = max(0.0, min(b.x, width - long)), max(b.y - 0.3 * letters, letters)
+        if any(abs(y - other) < 1.2 * letters and x < end and start < x + long for start, end, other in taken):
+            continue
+        taken.append((x, x + long, y))
+        yield Name(round(x, 1), round(y, 1), b.colour, b.text)
 
 
 def predicted(boxes: Sequence[ShownBox], classes: Sequence[str]) -> list[Drawn]:
-    """What a model says, surest first; the names of the first ones are written out."""
-    return [
-        rectangle(b.xyxy, colour(b.name, classes), f"{b.name} {b.score:.2f}", named=n < NAMED)
-        for n, b in enumerate(boxes)
-    ]
+    """What a model says, surest first."""
+    return [rectangle(b.xyxy, colour(b.name, classes), f"{b.name} {b.score:.2f}") for b in boxes]
 
 
-def rectangle(xyxy: Sequence[float], number: int, text: str, *, named: bool = True, dashed: bool = False) -> Drawn:
+def rectangle(xyxy: Sequence[float], number: int, text: str, *, dashed: bool = False) -> Drawn:
     """A box given by its corners in pixels."""
     x1, y1, x2, y2 = (round(float(v), 1) for v in xyxy)
-    return Drawn(x1, y1, round(max(x2 - x1, 0), 1), round(max(y2 - y1, 0), 1), number, text, named, dashed)
+    return Drawn(x1, y1, round(max(x2 - x1, 0), 1), round(max(y2 - y1, 0), 1), number, text, dashed)
 
 
 def told(boxes: Sequence[ShownBox]) -> str:

@@ -67,7 +67,7 @@ def card(seat: Seat, boxes: Sequence[ShownBox], size: tuple[int, int], classes: 
         version=(sample.sha256 or "")[:12],
         why_no_picture=no_picture(sample.sha256, sample.problem),
         overlay=drawing.overlay(width, height, drawing.predicted(boxes, classes)),
-        utility=f"{seat.place.utility:.2f}",
+        utility=f"{seat.place.utility:.2f}".removeprefix("0"),
         meters=meters(parts),
         reason=str(parts.get("reason") or "no reason was recorded"),
         badges=badges(parts),
@@ -83,7 +83,7 @@ def meters(parts: Mapping[str, Any]) -> tuple[Meter, ...]:
     """The pieces of the bar, as many as the strategy tells."""
     there = [(kind, parts[kind]) for kind in METERS if isinstance(parts.get(kind), int | float)]
     return tuple(
-        Meter(kind.lower(), *METERS[kind], f"{value:.2f}", round(100 * min(max(value, 0.0), 1.0), 1))
+        Meter(kind.lower(), *METERS[kind], f"{value:.2f}".removeprefix("0"), round(100 * min(max(value, 0.0), 1.0), 1))
         for kind, value in there
     )
 

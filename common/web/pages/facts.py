@@ -8,7 +8,6 @@ from typing import Any
 from common.errors import HardfirstError
 from common.loop.curve import summary
 from common.loop.tools import Tools
-from common.store.gallery import Wanted
 from common.store.projects import ProjectRow
 from common.store.rounds import RoundRow
 from common.web.pages.words import number
@@ -27,7 +26,7 @@ RECENT_S = 86400.0
 
 @dataclass(frozen=True)
 class Facts:
-    """All text; '' where there is nothing to say. ``problems`` are whole sentences."""
+    """Text, '' where there is nothing to say; ``open`` places wait in the order ``version``."""
 
     key: str
     title: str
@@ -37,10 +36,12 @@ class Facts:
     images: str
     labels: str
     share: float
-    queue: str
+    open: int
+    version: str
     training: str
     verdict: str
     advice: str
+    unreadable: str
     problems: tuple[str, ...]
 
 
@@ -48,6 +49,7 @@ def facts(tools: Tools, row: ProjectRow) -> Facts:
     """Of one project. Raises StoreError."""
     counts = tools.store.samples.counts(row.key)
     running = tools.store.rounds.running(row.key)
+    active = tools.store.publications.get(row.publication) if row.publication else None
     return Facts(
         key=row.key,
         title=row.title or f"Project {row.external}",
@@ -57,19 +59,18 @@ def facts(tools: Tools, row: ProjectRow) -> Facts:
         images=number(counts["samples"]),
         labels=f"{number(counts['answered'])} of {number(counts['samples'])}",
         share=100 * counts["answered"] / max(1, counts["samples"]),
-        queue=_queue(tools, row),
+        open=tools.store.gallery.count(active) if active else 0,
+        version=active.version if active else "",
         training=_training(running) if running else "",
         verdict=_verdict(tools, row),
         advice=_advice(tools, row),
-        problems=tuple(_problems(tools, row, counts)),
+        unreadable=_unreadable(counts["unreadable"]),
+        problems=tuple(_problems(tools, row)),
     )
 
 
-def _queue(tools: Tools, row: ProjectRow) -> str:
-    if row.publication is None:
-        return ""
-    active = tools.store.publications.get(row.publication)
-    return f"{number(tools.store.gallery.count(active, Wanted()))} images wait, in the order {active.version}"
+def _unreadable(count: int) -> str:
+    return f"{number(count)} image{'s' if count > 1 else ''} cannot be read" if count else ""
 
 
 def _training(running: RoundRow) -> str:
@@ -80,8 +81,7 @@ def _verdict(tools: Tools, row: ProjectRow) -> str:
     done = tools.store.rounds.newest(row.key, "done")
     if done is None:
         return ""
-    told = f"round {done.number} was {VERDICTS.get(done.verdict, done.verdict)}"
-    return f"{told}: {done.gate['reason']}" if done.gate.get("reason") else told
+    return f"Round {done.number} " + str(done.gate.get("reason") or f"was {VERDICTS.get(done.verdict, done.verdict)}")
 
 
 def _advice(tools: Tools, row: ProjectRow) -> str:
@@ -92,11 +92,8 @@ def _advice(tools: Tools, row: ProjectRow) -> str:
     return f"{found['advice']['action']}: {found['advice']['reason']}" if found["points"] else ""
 
 
-def _problems(tools: Tools, row: ProjectRow, counts: dict[str, int]) -> list[str]:
+def _problems(tools: Tools, row: ProjectRow) -> list[str]:
     found = [row.reason] if row.reason and row.state != "active" else []
-    if counts["unreadable"]:
-        plural = "s" if counts["unreadable"] > 1 else ""
-        found.append(f"{number(counts['unreadable'])} image{plural} cannot be read")
     newest = tools.store.journal.newest(row.key, 50)
     since = tools.clock() - RECENT_S
     bad = [e for e in newest if e.level == "error" and e.at >= since]

@@ -39,7 +39,7 @@ def _saved(found: Mapping[str, Any]) -> tuple[Row, ...]:
         return (("Share of labels saved", "", saved),)
     gained = f"{saved['gained']:+.3f}"
     interval = f"90 % interval {saved['gained_low']:+.3f} to {saved['gained_high']:+.3f}, after round {saved['round']}"
-    share = "" if saved["share"] is None else f"{saved['share']:.0%}"
+    share = "" if saved["share"] is None else f"{100 * saved['share']:.0f} %"
     return (
         ("Share of labels saved", share, saved["note"] or _between(saved["low"], saved["high"])),
         (f"mAP50-95 against chance, {number(saved['labels'])} labels each", gained, interval),
@@ -47,7 +47,7 @@ def _saved(found: Mapping[str, Any]) -> tuple[Row, ...]:
 
 
 def _between(low: float | None, high: float | None) -> str:
-    ends = ["not known" if end is None else f"{end:.0%}" for end in (low, high)]
+    ends = ["not known" if end is None else f"{100 * end:.0f} %" for end in (low, high)]
     return f"90 % interval {ends[0]} to {ends[1]}"
 
 
@@ -73,7 +73,9 @@ def _spent(found: Mapping[str, Any]) -> tuple[Row, ...]:
             told = f"90 % interval {lasted(apart['low_s'])} to {lasted(apart['high_s'])}"
             rows.append((f"Per {noun}, difference", lasted(apart["s"]), told))
     out = found["left_out"]
-    told = f"{out['breaks']} breaks, {out['unknown']} of which it is not known, {out['untimed']} without a time"
+    told = (
+        f"{out['breaks']} breaks; {out['unknown']} not known to have begun with boxes; {out['untimed']} without a time"
+    )
     return (*rows, ("Left out", "", told))
 
 
@@ -87,7 +89,7 @@ def _typical(found: Any, noun: str) -> tuple[str, str]:
 def _boxes(found: Mapping[str, Any]) -> tuple[Row, ...]:
     kinds = {"accepted": "Accepted as drawn", "edited": "Edited", "drawn": "Drawn by hand"}
     shares = found["shares"]
-    rows = [(words, number(found[k]), f"{shares[k]:.0%}" if k in shares else "") for k, words in kinds.items()]
+    rows = [(words, number(found[k]), f"{100 * shares[k]:.0f} %" if k in shares else "") for k, words in kinds.items()]
     per_class = [(f"of {name}", number(sum(c.values())), _listed(c)) for name, c in found["classes"].items()]
     return (*rows, *per_class, ("Deleted", "", str(found["deleted"])))
 
@@ -99,7 +101,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _rounds(found: Mapping[str, Any]) -> tuple[Row, ...]:
     labels = found["labels"]
     grown = ("", labels) if isinstance(labels, str) else (f"{labels:.0f}", "")
-    verdicts = ", ".join(f"{verdict} {share:.0%}" for verdict, share in found["verdicts"].items())
+    verdicts = ", ".join(f"{verdict} {100 * share:.0f} %" for verdict, share in found["verdicts"].items())
     return (
         ("Finished", number(found["finished"]), ""),
         ("Per week", f"{found['per_week']:.1f}", ""),

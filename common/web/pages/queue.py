@@ -68,20 +68,27 @@ def asked(given: Mapping[str, str]) -> Asked:
     return Asked(Wanted(show, given.get("reason", "").strip()[:LONGEST]), given.get("class", ""), int(start))
 
 
-def page(backend: Backend, row: ProjectRow, publication: PublicationRow, form: Asked) -> Page:
-    """The cards that are asked for."""
-    gallery = backend.store.gallery
+def page(backend: Backend, row: ProjectRow, publication: PublicationRow, form: Asked, waiting: int) -> Page:
+    """The cards that are asked for; ``waiting`` = open places of the whole order."""
     if form.of_class:
         return _of_class(backend, row, publication, form)
-    seats = gallery.seats(publication, form.wanted, form.start, PAGE)
-    total = gallery.count(publication, form.wanted)
+    seats, total = _seats(backend, publication, form, PAGE, waiting)
     after = form.start + PAGE if form.start + PAGE < total else None
     return Page(_cards(backend, row, seats, said(backend, row, publication, seats)), total, after)
 
 
+def _seats(
+    backend: Backend, publication: PublicationRow, form: Asked, limit: int, waiting: int
+) -> tuple[list[Seat], int]:
+    gallery = backend.store.gallery
+    if form.wanted == Wanted():
+        return gallery.seats(publication, form.start, limit), waiting
+    return gallery.filtered(publication, form.wanted, form.start, limit)
+
+
 def _of_class(backend: Backend, row: ProjectRow, publication: PublicationRow, form: Asked) -> Page:
     """Looks through the order from ``start`` until a page is full; ends after ``SCAN`` places all the same."""
-    seats = backend.store.gallery.seats(publication, form.wanted, form.start, SCAN)
+    seats, _ = _seats(backend, publication, form, SCAN, 0)
     found: list[Seat] = []
     boxes: Said = {}
     looked = 0

@@ -12,6 +12,8 @@ from common.web.backend import Backend
 from common.web.pages import boxes as drawing
 from common.web.pages.cards import no_picture
 
+SIZE = (255, 191)
+"""Pixels of a picture in the list, width and height."""
 KINDS = {
     "missed": "a box may be missing",
     "swapped": "the class may be another",
@@ -57,7 +59,7 @@ def _shown(f: Mapping[str, Any], sample: SampleRow | None, classes: Sequence[str
         version=(sample.sha256 or "")[:12] if sample else "",
         why_no_picture=no_picture(sample.sha256, sample.problem) if sample else "This image is gone.",
         alt=f"Image {f['sample']}: {f['reason']}",
-        overlay=drawing.overlay(width, height, [_drawn(b, width, height, classes) for b in f["boxes"]]),
+        overlay=drawing.overlay(width, height, [_drawn(b, width, height, classes) for b in f["boxes"]], SIZE),
     )
 
 

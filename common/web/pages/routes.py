@@ -20,7 +20,7 @@ from common.store.samples import SampleRow
 from common.web.backend import Backend
 from common.web.body import BadRequestError
 from common.web.pages import actions, queue
-from common.web.pages.facts import VERDICTS, facts
+from common.web.pages.facts import VERDICTS, Facts, facts
 from common.web.pages.figures import tables
 from common.web.pages.forms import FIELD, ForeignFormError, Forms, ReadOnlyError
 from common.web.pages.plot import plot
@@ -118,13 +118,13 @@ class _Pages:
         self._backend = backend
         self._forms = Forms(backend.settings)
         self._thumbnails = Thumbnails(backend.settings.folder / "thumbnails")
-        self._contents: dict[str, Callable[[Tools, ProjectRow], dict[str, Any]]] = {
+        self._contents: dict[str, Callable[[Tools, ProjectRow, Facts], dict[str, Any]]] = {
             "queue": self._queue,
             "rounds": self._rounds,
             "curve": self._curve,
             "review": self._review,
-            "kpi": lambda tools, row: {"tables": tables(asking.ANSWERS["kpi"](tools, row))},
-            "events": lambda tools, row: {"events": tools.store.journal.newest(row.key, EVENTS)},
+            "kpi": lambda tools, row, _: {"tables": tables(asking.ANSWERS["kpi"](tools, row))},
+            "events": lambda tools, row, _: {"events": tools.store.journal.newest(row.key, EVENTS)},
         }
 
     # --- views -------------------------------------------------------------------------------------------
@@ -143,8 +143,9 @@ class _Pages:
 
         def show(key: str) -> Response:
             row, tools = self._row(key), self._tools()
-            contents = self._contents[name](tools, row)
-            return _page(f"{name}.html", **self._frame(tools, row, name), **contents)
+            frame = self._frame(tools, row, name)
+            contents = self._contents[name](tools, row, frame["facts"])
+            return _page(f"{name}.html", **frame, **contents)
 
         return show
 
@@ -203,24 +204,24 @@ class _Pages:
 
     # --- contents of the tabs ----------------------------------------------------------------------------
 
-    def _queue(self, _: Tools, row: ProjectRow) -> dict[str, Any]:
+    def _queue(self, _: Tools, row: ProjectRow, known: Facts) -> dict[str, Any]:
         form = queue.asked(request.args)
         active = self._backend.store.publications.get(row.publication) if row.publication else None
-        page = queue.page(self._backend, row, active, form) if active else None
+        page = queue.page(self._backend, row, active, form, known.open) if active else None
         given = {k: v for k, v in request.args.items() if k in ("show", "reason", "class") and v}
         return {"form": form, "active": active, "page": page, "given": given, "kinds": list(SHOW)}
 
-    def _rounds(self, tools: Tools, row: ProjectRow) -> dict[str, Any]:
+    def _rounds(self, tools: Tools, row: ProjectRow, _: Facts) -> dict[str, Any]:
         history = asking.ANSWERS["rounds"](tools, row)["rounds"]
         running = next((r for r in history if r["state"] == "running"), None)
         back = [] if self._backend.settings.read_only else way_back.restorable(tools, row)
         return {"rounds": history[::-1], "running": running, "back": back[::-1], "verdicts": VERDICTS}
 
-    def _curve(self, tools: Tools, row: ProjectRow) -> dict[str, Any]:
+    def _curve(self, tools: Tools, row: ProjectRow, _: Facts) -> dict[str, Any]:
         found = asking.ANSWERS["curve"](tools, row)
         return {"curve": found, "plot": plot(found["points"])}
 
-    def _review(self, tools: Tools, row: ProjectRow) -> dict[str, Any]:
+    def _review(self, tools: Tools, row: ProjectRow, _: Facts) -> dict[str, Any]:
         state = request.args.get("state") or "open"
         start = queue.asked({"start": request.args.get("start", "")}).start
         found = asking.review(tools, row, state)["review"]
