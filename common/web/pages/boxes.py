@@ -10,10 +10,12 @@ from common.domain import ShownBox
 
 COLOURS = 10
 """Classes after that begin again with the first colour."""
+NAMED = 6
+"""Boxes that carry their name; more names would hide the image."""
 CARD = (300, 225)
 """Pixels of a picture on a card, width and height, where a name is readable."""
 LETTERS = 12
-WIDE = 0.6
+WIDE = 0.7
 """A letter is so wide against its height, about."""
 
 
@@ -49,7 +51,7 @@ class Overlay:
         height: Pixels of the image, at least 1.
         letters: Font size in image pixels.
         boxes: The largest first, so that small ones stay on top.
-        names: Of as many boxes as can be named without one name over another; the rest say theirs under the mouse.
+        names: Of some boxes, no name over another; the rest say theirs under the mouse.
     """
 
     width: int
@@ -65,7 +67,7 @@ def colour(name: str, classes: Sequence[str]) -> int:
 
 
 def overlay(width: int, height: int, drawn: Sequence[Drawn], card: tuple[int, int] = CARD) -> Overlay:
-    """Ready to draw on a picture of the size of ``card``; boxes that matter more come first in ``drawn``."""
+    """Ready to draw on a picture of the size of ``card``."""
     wide, high = max(width, 1), max(height, 1)
     letters = max(wide / card[0], high / card[1]) * LETTERS
     boxes = tuple(sorted(drawn, key=lambda b: -b.width * b.height))
@@ -73,20 +75,23 @@ def overlay(width: int, height: int, drawn: Sequence[Drawn], card: tuple[int, in
 
 
 def _names(drawn: Sequence[Drawn], width: int, letters: float) -> Iterator[Name]:
-    """One box of each colour first; a name stays inside the picture, above its box where there is room."""
+    """One box of each colour first, then from the last on; a name stays inside the picture, above its box if it can."""
     firsts = {b.colour: n for n, b in reversed(list(enumerate(drawn)))}
+    order = [*firsts.values(), *(n for n in reversed(range(len(drawn))) if n not in firsts.values())]
     taken: list[tuple[float, float, float]] = []
-    for b in sorted(drawn, key=lambda b: drawn.index(b) not in firsts.values()):
+    for b in (drawn[n] for n in order):
         long = len(b.text) * letters * WIDE
         x, y = max(0.0, min(b.x, width - long)), max(b.y - 0.3 * letters, letters)
         if any(abs(y - other) < 1.2 * letters and x < end and start < x + long for start, end, other in taken):
             continue
         taken.append((x, x + long, y))
         yield Name(round(x, 1), round(y, 1), b.colour, b.text)
+        if len(taken) == NAMED:
+            return
 
 
 def predicted(boxes: Sequence[ShownBox], classes: Sequence[str]) -> list[Drawn]:
-    """What a model says, surest first."""
+    """What a model says, surest first: named is the surest of each class, then what it doubts, which people look for."""
     return [rectangle(b.xyxy, colour(b.name, classes), f"{b.name} {b.score:.2f}") for b in boxes]
 
 
