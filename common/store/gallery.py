@@ -72,14 +72,12 @@ class Gallery:
         """
         position = sa.func.row_number().over(order_by=_BY_PLACE).label("position")
         c = _open(row, queue, *_SAMPLE, position).subquery().c
-        query = sa.select(*c).where(*_filters(c, wanted))
-        found = query.add_columns(sa.func.count().over().label("total")).order_by(c.position)
+        found = sa.select(*c, sa.func.count().over().label("total")).where(*_filters(c, wanted)).order_by(c.position)
         with transaction(self._engine, write=False) as connection:
             rows = connection.execute(found.offset(start).limit(limit)).mappings().all()
-            total = (
-                rows[0]["total"] if rows else start and connection.scalar(sa.select(sa.func.count()).select_from(query))
-            )
-        return [_seat(r, r["position"]) for r in rows], int(total or 0)
+            beyond = connection.execute(found.limit(1)).mappings().all() if start and not rows else rows
+        total = int(beyond[0]["total"]) if beyond else 0
+        return [_seat(r, r["position"]) for r in rows], total
 
 
 _SAMPLE = [sample.c[name].label(f"sample_{name}") for name in SampleRow.__dataclass_fields__]

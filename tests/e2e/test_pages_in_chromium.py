@@ -7,14 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 from werkzeug.serving import make_server
 
@@ -153,11 +151,10 @@ class Watched:
         self.page.wait_for_load_state("networkidle")
 
     def picture(self, name: str) -> None:
-        """Into docs/ only when asked: a test run changes no file of the repository."""
+        """Into the folder that HARDFIRST_PICTURES names (docs/): a usual run changes no file of the repository."""
         folder = os.environ.get("HARDFIRST_PICTURES")
         if folder:
-            with Image.open(BytesIO(self.page.screenshot())) as taken:
-                taken.quantize(256, dither=Image.Dither.NONE).save(Path(folder) / f"page-{name}.png", optimize=True)
+            self.page.screenshot(path=str(Path(folder) / f"page-{name}.png"))
 
 
 @pytest.fixture(scope="module")

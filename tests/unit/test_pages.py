@@ -214,6 +214,8 @@ def test_filters_keep_the_place_in_the_whole_queue(client: FlaskClient, query: s
     text = page(client, f"/projects/{KEY}/queue?{query}")
     assert f"{count:,} image" in text
     assert len(ranks(text)) == min(count, 60)
+    beyond = page(client, f"/projects/{KEY}/queue?{query}&start=4999")
+    assert (f"none of {count:,} here" in beyond) == (count > 0)
     if query == "show=random":
         assert ranks(text) == list(range(10, 610, 10))
         assert ranks(page(client, f"/projects/{KEY}/queue?{query}&start=480")) == list(range(4810, 5010, 10))

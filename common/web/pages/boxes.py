@@ -91,7 +91,7 @@ def _names(drawn: Sequence[Drawn], width: int, letters: float) -> Iterator[Name]
 
 
 def predicted(boxes: Sequence[ShownBox], classes: Sequence[str]) -> list[Drawn]:
-    """What a model says, surest first: named is the surest of each class, then what it doubts, which people look for."""
+    """What a model says, surest first: named are the surest of each class, then what it doubts, which people seek."""
     return [rectangle(b.xyxy, colour(b.name, classes), f"{b.name} {b.score:.2f}") for b in boxes]
 
 
