@@ -153,6 +153,8 @@ class Settings(BaseSettings):
     """Images kept on disk; labelled ones always stay."""
     log_json: bool = False
     """Logs as JSON lines."""
+    read_only: bool = False
+    """Pages and /api only show: nobody can train, cancel, promote, roll back or dismiss through them."""
 
     @property
     def authenticated(self) -> bool:

@@ -56,6 +56,7 @@ class FakePlatform:
     gone: bool = False
     calls: list[str] = field(default_factory=list)
     news: list[bool] = field(default_factory=list)
+    title: str = "Pets"
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -79,7 +80,7 @@ class FakePlatform:
 
     def spec(self) -> ProjectSpec:
         self._call("spec")
-        return ProjectSpec("Pets", self.classes)
+        return ProjectSpec(self.title, self.classes)
 
     def connect(self, *, dry_run: bool, replace: bool, listed: bool = False) -> list[Change]:
         self._call("connect")

@@ -228,3 +228,13 @@ def test_the_search_for_secrets_finds_one() -> None:
     assert SECRETS.search("LABEL_STUDIO_API_KEY=" + "0123456789" * 4)
     assert SECRETS.search("Authorization: Token " + "0123456789" * 4)
     assert SECRETS.search("-----BEGIN RSA " + "PRIVATE KEY-----")
+
+
+def test_what_the_pages_are_made_of_is_in_the_wheel() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["common"]
+    packed = {path for pattern in patterns for path in (ROOT / "common").glob(pattern)}
+    made_of = {
+        p for folder in ("templates", "static") for p in (ROOT / "common/web" / folder).rglob("*") if p.is_file()
+    }
+    assert len(made_of) > 10
+    assert made_of <= packed

@@ -195,6 +195,7 @@ queue = sa.Table(
     sa.Column("utility", sa.Float, nullable=False),
     sa.Column("parts", sa.JSON, nullable=False),
     sa.Index("ix_queue_publication_sample", "publication", "sample"),
+    sa.Index("ix_queue_publication_place", "publication", "place", "rank"),
 )
 
 prediction = sa.Table(

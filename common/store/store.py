@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from common.store import schema
 from common.store.engine import make_engine, migrate
+from common.store.gallery import Gallery
 from common.store.inbox import Inbox
 from common.store.journal import Journal
 from common.store.labels import Labels
@@ -28,6 +29,7 @@ class Store:
     def __init__(self, engine: sa.Engine, inbox: sa.Engine) -> None:
         self.engine = engine
         self._inbox_engine = inbox
+        self.gallery = Gallery(engine)
         self.inbox = Inbox(inbox)
         self.journal = Journal(engine)
         self.labels = Labels(engine)

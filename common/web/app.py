@@ -1,4 +1,4 @@
-"""The Flask application: the platforms' blueprints, the queue and the rounds as JSON, metrics."""
+"""The Flask application: the platforms' blueprints, the queue and the rounds as JSON, the pages, metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from common.errors import HardfirstError, StoreError
 from common.ports import PlatformPlugin
-from common.web import rounds
+from common.web import pages, rounds
 from common.web.auth import guard
 from common.web.backend import Backend
 from common.web.body import MAX_LIMIT, BadRequestError, limit
@@ -40,6 +40,7 @@ def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
     for plugin in plugins:
         app.register_blueprint(plugin.blueprint(backend))
     app.register_blueprint(rounds.blueprint(backend))
+    app.register_blueprint(pages.blueprint(backend))
     app.add_url_rule("/api/queue", "queue", lambda: _queue(backend))
     metrics = ProjectMetrics(backend.tools)
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(metrics))

@@ -16,7 +16,6 @@ from common.media import Source
 from common.ports import Model
 from common.store import Store
 from common.store.projects import ProjectRow
-from common.store.publications import Place
 from common.web.ports import OpenPorts
 
 log = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ class Backend:
             self._ports.drop(key)
             return {"project": key, "version": "", "total": 0, "items": []}
         places, total = self.store.publications.open_places(publication, limit)
-        links = self._links(row, places)
+        links = self.links(row, [p.sample for p in places])
         items = [
             {
                 "id": int(p.sample) if p.sample.isdecimal() else p.sample,
@@ -121,16 +120,16 @@ class Backend:
         ]
         return {"project": key, "version": publication.version, "total": total, "items": items}
 
-    def _links(self, row: ProjectRow, places: Sequence[Place]) -> list[str]:
-        """One per place, '' where the platform's settings are missing: the order is worth showing without them."""
-        if not places:
+    def links(self, row: ProjectRow, samples: Sequence[str]) -> list[str]:
+        """Where a person opens each sample, '' where the platform's settings are missing: the rest is worth showing."""
+        if not samples:
             return []
         try:
             with self._ports.lend(row) as platform:
-                return [platform.link(p.sample) for p in places]
+                return [platform.link(s) for s in samples]
         except HardfirstError as error:
             log.warning("%s: the queue is shown without links: %s", row.key, error)
-            return [""] * len(places)
+            return [""] * len(samples)
 
     def _places(self, row: ProjectRow, samples: Sequence[RemoteSample]) -> dict[str, float]:
         if row.publication is None:

@@ -70,6 +70,8 @@ def _review(tools: Tools, row: ProjectRow) -> dict[str, Any]:
 
 
 def _wish(backend: Backend, wish: Wish) -> Any:
+    if backend.settings.read_only:
+        return jsonify(error="HARDFIRST_READ_ONLY is set: nothing can be changed here; commands still can"), 403
     asked = json_object()
     key = project_key(asked.get("project", ""))
     row = backend.store.projects.get(key)

@@ -1,0 +1,5 @@
+"""What people look at: projects, queue, rounds, review, figures, events, made here without anything from elsewhere."""
+
+from common.web.pages.routes import blueprint, wants_page
+
+__all__ = ["blueprint", "wants_page"]
