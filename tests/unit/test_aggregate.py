@@ -80,7 +80,7 @@ def test_entropy_nms_equals_the_plain_loop(images, m):
     utility, wanted = entropy(d.scores), 0.0
     for start, stop in zip(d.offsets[:-1], d.offsets[1:], strict=True):
         kept: list[int] = []
-        for k in sorted(range(start, stop), key=lambda k: -utility[k]):
+        for k in sorted(range(start, stop), key=lambda k: (-utility[k], d.label[k], *d.boxes[k])):
             rivals = [j for j in kept if d.label[j] == d.label[k] and iou(d.boxes[[j]], d.boxes[[k]])[0, 0] > 0.5]
             kept += [] if rivals or len(kept) == m else [k]
         wanted += sum(utility[k] for k in kept)
