@@ -14,6 +14,8 @@ from cvat_adapter.webhook import Hook
 
 SOON = timedelta(days=14)
 """An access token that ends within is worth a word."""
+NAMED = 5
+"""Annotators that a sentence names."""
 LONG_JOB = 20
 """Frames of a job above which its order says little about its frames."""
 
@@ -52,6 +54,17 @@ def of_people(standing: Standing) -> list[str]:
             "annotators with that role"
         ]
     return []
+
+
+def of_work(standing: Standing, options: Mapping[str, Any], wip: int) -> str:
+    """What hardfirst is going to do to jobs, in words."""
+    named = {name.strip() for name in str(options.get("annotators") or "").split(",") if name.strip()}
+    people = sorted(m.name for m in (standing.members if named else standing.workers) if not named or m.name in named)
+    who = ", ".join(people[:NAMED]) + (f" and {len(people) - NAMED} more" if len(people) > NAMED else "")
+    given = f"and are assigned to {who}, {wip} at a time" if people else "and are assigned to nobody"
+    if options.get("queue") == "task":
+        return f"the best frames are copied into queue tasks of a project beside this one; those jobs get boxes {given}"
+    return f"those that are new and nobody's get boxes, best first, {given}"
 
 
 def of_webhook(hook: Hook | None, url: str, base: str) -> list[str]:

@@ -207,7 +207,7 @@ def _base(settings: Settings) -> str:
     from cvat_adapter.client import address
 
     try:
-        return address(settings.cvat_url)
+        return settings.cvat_links or address(settings.cvat_url)
     except SettingError as error:
         log.warning("the jobs are shown without links: %s", error)
         return ""

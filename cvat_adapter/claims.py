@@ -7,15 +7,21 @@ Rows of the memory: "slot", key 'USER/N' -> {"job", "at"}, one for each job that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from common.ports import Memory
+from cvat_adapter.nouns import NEW, Job
 
 SLOT, TAKEN, TURN = "slot", "taken", "turn"
 """Kinds of rows."""
+QUIET_S = 1800.0
+"""Who saved nothing for this long has no job open with unsaved edits, as far as anybody can tell."""
+TOUCHED = timedelta(seconds=5)
+"""An assignment itself moves a job's updated_date by as much at most."""
 TURN_S = 60.0
 """A turn that is not over after this long was cut off: the next one begins."""
 
@@ -107,3 +113,21 @@ class Claims:
         """The job is no longer theirs through us. The slot goes last: a slot alone is known to be nobody's."""
         self._memory.drop(TAKEN, [str(claim.job)])
         self._memory.drop(SLOT, [claim.slot])
+
+
+def busy(jobs: Iterable[Job], ours: Mapping[int, str], now: float) -> set[int]:
+    """Users who saved something in the last ``QUIET_S`` in a job of theirs.
+
+    Args:
+        jobs: All jobs as CVAT listed them last.
+        ours: Job -> the time of its last change right after we assigned it, as text: that was no save.
+        now: Seconds since the epoch.
+    """
+    since = datetime.fromtimestamp(now, UTC) - timedelta(seconds=QUIET_S)
+    moved = (j for j in jobs if j.updated > since and ours.get(j.id) != j.updated.isoformat())
+    return {j.assignee for j in moved if j.assignee is not None and not only_assigned(j)}
+
+
+def only_assigned(job: Job) -> bool:
+    """Whether the last change of a job was its assignment, by whomever: the first save ends the state 'new'."""
+    return job.state == NEW and job.assigned is not None and job.updated - job.assigned <= TOUCHED

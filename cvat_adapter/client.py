@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from common.config import Settings
 from common.errors import PlatformError, PlatformUnreachableError, SettingError
@@ -92,7 +92,10 @@ class Api:
         return page["results"], bool(page.get("next"))
 
     def bytes(self, path: str, params: Mapping[str, Any] | None = None, *, what: str) -> bytes:
-        """The body of a GET as it is; a chunk that CVAT is still building is waited for, about a minute."""
+        """The body of a GET as it is; a chunk that CVAT is still building is waited for, about a minute.
+
+        Where CVAT breaks down or hangs over it one more try is all: a hundred broken chunks must not hold up the rest.
+        """
 
         def once() -> bytes:
             answer = self._session.ask("GET", path, params, what=what, more_headers={})
@@ -100,7 +103,7 @@ class Api:
                 raise self._refusal(answer, what)
             return answer.raw
 
-        return _patiently(once, tries=6)
+        return _patiently(once, tries=2, busy=6)
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -240,11 +243,14 @@ def address(url: str | None) -> str:
     return base
 
 
-def _patiently(call: Callable[[], T], *, tries: int) -> T:
-    """What ``call`` returns, tried again where CVAT did not answer, or said when to come again."""
-    for attempt in Retrying(
-        retry=retry_if_exception(_may_pass), stop=stop_after_attempt(tries), wait=_pause, reraise=True
-    ):
+def _patiently(call: Callable[[], T], *, tries: int, busy: int = 0) -> T:
+    """What ``call`` returns, tried again where CVAT did not answer, or (``busy`` times) said when to come again."""
+
+    def enough(state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        return state.attempt_number >= (max(tries, busy) if isinstance(error, refusals.BusyError) else tries)
+
+    for attempt in Retrying(retry=retry_if_exception(_may_pass), stop=enough, wait=_pause, reraise=True):
         with attempt:
             return call()
     raise AssertionError("unreachable")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common.config import Settings
 from common.errors import NotListedError, SettingError, UnsupportedProjectError
 from common.ports import Change, Drift, Memory
 from cvat_adapter import advice, rights, webhook
+from cvat_adapter.claims import QUIET_S, busy, only_assigned
 from cvat_adapter.listening import Listening, Saver
 from cvat_adapter.nouns import NEW, Job, Labels
+from cvat_adapter.queue_book import ROUND
 from cvat_adapter.ranking import AGGREGATES
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ CHOICES = {"queue": ("inbox", "task"), "job_value": tuple(AGGREGATES)}
 """Option -> what it may be; the first is what it is unless told otherwise."""
 USUAL = {"annotators": "every worker", **{name: allowed[0] for name, allowed in CHOICES.items()}}
 """What decides who gets which job, as it is where nobody chose."""
-TOUCHED = timedelta(seconds=5)
-"""An assignment itself moves a job's updated_date by as much at most."""
 
 
 class Connection:
@@ -45,9 +45,11 @@ class Connection:
         state: dict[str, Any],
         save: Saver,
         memory: Memory | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.id, self.state, self.save = project, state, save
-        self._api, self._reader, self._settings, self._memory = api, reader, settings, memory
+        self._api, self._reader, self._settings, self._memory, self._clock = api, reader, settings, memory, clock
         self._standing: rights.Standing | None = None
         self._listening = Listening(project, api, settings, state, save)
         self._api.organization = state.get("organization")
@@ -80,7 +82,12 @@ class Connection:
         events = webhook.known(self._api.get("api/webhooks/events", {"type": "project"}, what="list webhook events"))
         hooks, wanted = self._listening.rows(), webhook.wanted(events)
         ours = self._listening.ours(hooks)
-        changes = [*self._mode_changes(options), *_label_changes(missing), *self._listening.changes(ours, wanted)]
+        changes = [
+            *self._mode_changes(options),
+            *self._first_work(options, standing),
+            *_label_changes(missing),
+            *self._listening.changes(ours, wanted),
+        ]
         if not dry_run:
             self._remember(hooks, ours, standing, wanted, missing)
             self._create_labels(missing)
@@ -116,6 +123,11 @@ class Connection:
                 "connect with --create-labels"
             )
         return missing
+
+    def _first_work(self, options: Mapping[str, Any], standing: rights.Standing) -> list[Change]:
+        """What will happen to jobs, said at the first ``connect``."""
+        what = advice.of_work(standing, options, self._settings.wip)
+        return [] if "before" in self.state else [Change("jobs", "as they are", what)]
 
     def _mode_changes(self, options: Mapping[str, Any]) -> list[Change]:
         """What a person chose otherwise than at the last ``connect``."""
@@ -179,7 +191,8 @@ class Connection:
     def disconnect(self) -> list[Change]:
         """Our webhook gone, or as it was before; jobs that we assigned and nobody began are free again.
 
-        Labels stay: shapes may use them.
+        Those of people who may have them open with unsaved edits stay theirs: CVAT would refuse what they save. Labels
+        stay: shapes may use them.
         """
         before = self.state.get("before")
         if before is None:
@@ -203,16 +216,29 @@ class Connection:
             return []
         jobs = {str(job.id): job for job in self._reader.jobs()}
         held = [key for key, row in taken.items() if key in jobs and jobs[key].assignee == row["user"]]
-        freed = [key for key in held if _untouched(jobs[key], taken[key]) and self._unassign(jobs[key])]
+        idle = [key for key in held if _untouched(jobs[key], taken[key])]
+        open_ = {key for key in idle if self._may_be_open(jobs[key], taken, jobs.values())}
+        freed = [key for key in idle if key not in open_ and self._unassign(jobs[key])]
         memory.drop("slot", [key for key, row in memory.all("slot").items() if str(row.get("job")) in taken])
         memory.drop("taken", taken)
         changes = []
         if freed:
             changes.append(Change("jobs", f"{len(freed)} assigned by hardfirst and not begun", "unassigned"))
-        if len(held) > len(freed):
-            stay = f"{len(held) - len(freed)} assigned by hardfirst and begun or done"
+        if open_:
+            stay = f"{len(open_)} assigned by hardfirst, of annotators who were at work in the last half hour"
+            after = "stay with their annotators, as an open tab may hold edits; take them back in CVAT if need be"
+            changes.append(Change("jobs", stay, after))
+        if begun := len(held) - len(freed) - len(open_):
+            stay = f"{begun} assigned by hardfirst and begun or done"
             changes.append(Change("jobs", stay, "stay with their annotators"))
         return changes
+
+    def _may_be_open(self, job: Job, taken: Mapping[str, Any], jobs: Iterable[Job]) -> bool:
+        """Whether a browser tab may hold edits of it; queue tasks would be deleted with them, so those wait longer."""
+        claim, now = taken[str(job.id)], self._clock()
+        ours = {int(key): str(row.get("updated") or "") for key, row in taken.items()}
+        queued = self._memory is not None and str(job.task) in self._memory.all(ROUND)
+        return claim["user"] in busy(jobs, ours, now) or (queued and now - float(claim["at"]) < QUIET_S)
 
     def _unassign(self, job: Job) -> bool:
         path, what = f"api/jobs/{job.id}", f"unassign job {job.id}"
@@ -233,8 +259,6 @@ def _label_changes(names: list[str]) -> list[Change]:
 
 def _untouched(job: Job, claim: Mapping[str, Any]) -> bool:
     """Whether nothing happened to it since we assigned it."""
-    if job.state != NEW:
-        return False
     if claim.get("updated"):  # as CVAT said it right after the assignment
-        return bool(job.updated.isoformat() == claim["updated"])
-    return job.assigned is not None and job.updated - job.assigned <= TOUCHED
+        return bool(job.state == NEW and job.updated.isoformat() == claim["updated"])
+    return only_assigned(job)

@@ -1,16 +1,20 @@
-"""Answers of finished queue jobs to the source: written once, beside nobody's shapes, into jobs nobody has open."""
+"""Answers of finished queue jobs to the source: written once, beside nobody's shapes, into jobs nobody has open.
+
+Nothing is moved: whatever cannot be copied stays in the queue task, counts there, and keeps it from being deleted.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableError
+from cvat_adapter import wire
 from cvat_adapter.label_twins import Twins
 from cvat_adapter.ledger import Ledger, bare
-from cvat_adapter.nouns import NEW, STAGES, Job, place_of, sample_id
+from cvat_adapter.nouns import NEW, STAGES, Frame, Job, place_of, sample_id
 from cvat_adapter.preannotations import Preannotations
 from cvat_adapter.queue_plan import in_order
 
@@ -35,7 +39,7 @@ class CopyBack:
 
     def __init__(self, api: Api, reader: Reader, memory: Memory, settings: Settings) -> None:
         self._api, self._memory, self._stage = api, memory, settings.done_stage
-        self._boxes = Preannotations(api, Ledger(memory), reader.deleted)
+        self._boxes, self._deleted = Preannotations(api, Ledger(memory), reader.deleted), reader.deleted
 
     def step(self, jobs: Sequence[Job], queues: Mapping[int, Any], twins: Callable[[], Twins]) -> bool:
         """Copy one finished queue job; returns whether there was one.
@@ -115,10 +119,12 @@ class CopyBack:
             return
         lacking, busy = missing(intent, there)
         left |= {samples[f]: f"somebody's shapes are in job {source.id}" for f in busy if f in samples}
+        if self._memory.get(COPIED, [key]).get(key) != begun:
+            return  # another process went on here while this one slept
         self._memory.put(COPIED, {key: {**intent, "sent": False}})
         if lacking["shapes"] or lacking["tags"]:
             try:
-                self._send(f"copy the answers of job {job.id} into job {source.id}", source, lacking)
+                self._send(f"copy the answers of job {job.id} into job {source.id}", key, source, lacking)
             except (AccessDeniedError, PlatformUnreachableError):
                 raise
             except PlatformError as error:  # it would be refused for ever, and hold up everything else
@@ -126,9 +132,13 @@ class CopyBack:
                 return
         self._memory.put(COPIED, {key: {**intent, "sent": True}})
 
-    def _send(self, what: str, source: Job, lacking: Json) -> None:
+    def _send(self, what: str, key: str, source: Job, lacking: Json) -> None:
         path = f"api/jobs/{source.id}/annotations/"
         made = self._api.send("PATCH", path, {"version": 0, "tracks": [], **lacking}, {"action": "create"}, what=what)
+        if self._memory.get(COPIED, [key]).get(key, {}).get("sent"):
+            twice = {"version": 0, "tracks": [], **{kind: made[kind] for kind in KINDS}}
+            self._api.send("PATCH", path, twice, {"action": "delete"}, what=f"take back what was copied twice: {what}")
+            return
         # CVAT drops what it does not like and says so only by what it sends back.
         if any(len(made[kind]) < len(lacking[kind]) for kind in KINDS):
             log.warning("CVAT kept less than was sent when asked to %s", what)
@@ -137,15 +147,16 @@ class CopyBack:
         """What of a queue job belongs to these frames, as the source takes it."""
         said = self._api.get(f"api/jobs/{job.id}/annotations/", what=f"read the annotations of job {job.id}")
         made: Json = {kind: [] for kind in KINDS}
-        for kind in KINDS:
-            for item in (i for i in said.get(kind, ()) if i["frame"] in frames):
+        seen, rest = stills(said.get("tracks", ()), job, self._deleted(job))
+        for kind, items in (("shapes", [*said.get("shapes", ()), *seen]), ("tags", said.get("tags", ()))):
+            for item in (i for i in items if i["frame"] in frames):
                 new = twins.translated(item, frames[item["frame"]])
                 if new is None:
                     log.warning("a label of queue job %d is unknown at the source: its answer stays there", job.id)
                 else:
                     made[kind].append(new)
-        if tracks := len(said.get("tracks", ())):
-            log.warning("queue job %d has %d tracks: they stay in the queue task, shapes are copied", job.id, tracks)
+        if rest:
+            log.warning("queue job %d has %d tracks that are no rectangles: they stay in the queue task", job.id, rest)
         return made
 
     def _free(self, source: Job) -> Json | None:
@@ -159,6 +170,24 @@ class CopyBack:
             return None
         said: Json = self._api.get(f"api/jobs/{source.id}/annotations/", what=f"read the annotations of {source.id}")
         return said
+
+
+def stills(tracks: Iterable[Json], job: Job, deleted: Collection[int]) -> tuple[list[Json], int]:
+    """(tracks of rectangles as shapes, one for each frame where they are seen; how many other tracks there are).
+
+    In the source the frames are no neighbours, so that no track could run through them.
+    """
+    inside = {n: Frame(n, "", 0, 0, n in deleted) for n in job.frames}
+    seen: list[Json] = []
+    rest = 0
+    for track in tracks:
+        if any(one["type"] != wire.RECTANGLE for one in track["shapes"]):
+            rest += 1
+            continue
+        for number, shape in wire.positions(track, inside):
+            values = [*track.get("attributes", ()), *shape.get("attributes", ())]
+            seen.append({**shape, "frame": number, "group": track.get("group", 0), "attributes": values})
+    return seen, rest
 
 
 def missing(intent: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[Json, set[int]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from common.errors import PlatformError, PlatformUnreachableError
-from cvat_adapter.nouns import Frame, Task
+from cvat_adapter.nouns import IMAGES, Frame, Task
 from cvat_adapter.refusals import FailedError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Images:
         """
         places = [(int(found[1]), int(found[2])) for found in map(self._address.fullmatch, urls) if found]
         tasks = self._tasks(task for task, _ in places)
-        with_data = [(task, n) for task, n in places if task in tasks and tasks[task].chunk_size > 0]
+        with_data = [(task, n) for task, n in places if task in tasks and _in_archives(tasks[task])]
         wanted = Counter((task, n // tasks[task].chunk_size) for task, n in with_data)
         for (number, chunk), count in wanted.items():
             task = tasks[number]
@@ -71,8 +71,8 @@ class Images:
                 yield from self._chunk(task, chunk)
 
     def _chunk(self, task: Task, chunk: int) -> Iterator[tuple[str, bytes]]:
-        # Original chunks of a video are video, too; the others hold a picture for each frame.
-        quality = "original" if task.original_chunks == "imageset" else "compressed"
+        # Original chunks of a video are video, too; the others hold a picture for each frame, or are video as well.
+        quality = "original" if task.original_chunks == IMAGES else "compressed"
         what = f"fetch chunk {chunk} of task {task.id}"
         try:
             query = {"type": "chunk", "number": chunk, "quality": quality}
@@ -113,6 +113,11 @@ class Images:
             return archive.read(member)
         except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             return None
+
+
+def _in_archives(task: Task) -> bool:
+    """Whether there are chunks that hold images; frames of a video may come one by one only."""
+    return task.chunk_size > 0 and IMAGES in (task.original_chunks, task.compressed_chunks)
 
 
 def _span(task: Task, chunk: int) -> range:

@@ -10,22 +10,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from common.config import Settings
 from common.ports import Memory
 from cvat_adapter.assigning import REFUSED, Assigning
-from cvat_adapter.claims import Claim, Claims
+from cvat_adapter.claims import QUIET_S, Claim, Claims, busy
 from cvat_adapter.nouns import NEW, STAGES, Job
 from cvat_adapter.ranking import Offer
 
 if TYPE_CHECKING:
     from cvat_adapter.client import Api
 
-QUIET_S = 1800.0
-"""Who saved nothing for this long has no job open with unsaved edits, as far as anybody can tell."""
 REST_S = 600.0
 """A refused assignment is tried again after this long."""
 SAID_S = 3600.0
@@ -286,11 +283,5 @@ class Inbox:
     def _quiet(self, jobs: Iterable[Job]) -> set[int]:
         """Everybody with a claim who saved nothing for a while; what our own assignment moved does not count."""
         claims = self._claims.all()
-        since = datetime.fromtimestamp(self._clock(), UTC) - timedelta(seconds=QUIET_S)
-        busy: set[int | None] = set()
-        for job in jobs:
-            known = claims.get(job.id)
-            ours = known is not None and known.updated == job.updated.isoformat()
-            if job.updated > since and not ours:
-                busy.add(job.assignee)
-        return {c.user for c in claims.values()} - busy
+        ours = {number: claim.updated for number, claim in claims.items()}
+        return {c.user for c in claims.values()} - busy(jobs, ours, self._clock())

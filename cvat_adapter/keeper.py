@@ -203,13 +203,18 @@ class Keeper:
 
     def _step(self, plan: _Plan) -> bool:
         """The next piece of work on queue tasks; it takes a listing that is as good as new."""
-        if not self._by_task:
+        if not (self._by_task or self._queue.left):
             return False
+        old = not 0 <= self._clock() - plan.at < NEWS_S
+        self._again = old or self._queue_step(plan)
+        return self._again
+
+    def _queue_step(self, plan: _Plan) -> bool:
+        if not self._by_task:
+            return self._queue.wind_down(plan.jobs)
         people = max(1, len(self._inbox.annotators()))
         places = {sample: {"order": order} for sample, order in self._orders[2].items()}
-        old = not 0 <= self._clock() - plan.at < NEWS_S
-        self._again = old or self._queue.step(plan.version, places, plan.jobs, annotators=people)
-        return self._again
+        return self._queue.step(plan.version, places, plan.jobs, annotators=people)
 
     def _ready(self, plan: _Plan, offers: Sequence[Offer]) -> list[Offer]:
         """The offers up to the first that waits for its pre-annotations: nothing overtakes a better job."""

@@ -68,6 +68,11 @@ class Row:
         """Whether a shape of ours is or may be in the job."""
         return bool(self.shapes or self.fresh or self.writing)
 
+    @property
+    def says_something(self) -> bool:
+        """Whether it is worth a row on the disk."""
+        return bool(self.holds or self.closed or self.updated)
+
     def settled(self, goal: str, updated: datetime) -> bool:
         """Whether exactly this is known to be there, as nothing has moved since."""
         # Not 'at most': of two saves at once the later may leave the earlier time.
@@ -86,10 +91,14 @@ class Ledger:
 
     def keep(self, job: int, row: Row) -> None:
         """Write one row; on the disk when this returns. One that says nothing is deleted."""
-        if row.holds or row.closed or row.updated:
+        if row.says_something:
             self._memory.put(KIND, {str(job): _json(row)})
         else:
             self._memory.drop(KIND, [str(job)])
+
+    def holds(self, job: int, row: Row) -> bool:
+        """Whether ``row`` is what the disk says of a job, as far as a row survives there."""
+        return self.row(job) == (_row(_json(row)) if row.says_something else Row())
 
     def jobs(self) -> list[int]:
         """Ids of the jobs where a shape of ours is or may be, ascending."""

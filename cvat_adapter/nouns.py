@@ -14,6 +14,8 @@ NEW, IN_PROGRESS, COMPLETED, REJECTED = "new", "in progress", "completed", "reje
 """States of a job."""
 STAGES = ("annotation", "validation", "acceptance")
 """Stages of a job, first to last."""
+IMAGES = "imageset"
+"""Kind of chunks that are archives of images."""
 AUTO, SEMI_AUTO = "auto", "semi-auto"
 """Sources of a shape: nobody touched it; a person changed one of 'auto'. Everything else is a person's own."""
 
@@ -52,6 +54,7 @@ class Task:
         chunk_size: Frames of one chunk, 0 while it has no data.
         original_chunks: 'imageset' where chunks of quality "original" are archives of images, else 'video'.
         updated: When anything of it changed last.
+        compressed_chunks: The same of quality "compressed".
     """
 
     id: int
@@ -62,6 +65,7 @@ class Task:
     chunk_size: int
     original_chunks: str
     updated: datetime
+    compressed_chunks: str = IMAGES
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Job:
         updated: When the job or an annotation in it changed last.
         assigned: When the assignee changed last, None = never.
         assignee_name: User name, '' = nobody.
+        replicas: Copies of it for a consensus: people answer in those, and CVAT merges them into it.
     """
 
     id: int
@@ -102,6 +107,7 @@ class Job:
     updated: datetime
     assigned: datetime | None = None
     assignee_name: str = ""
+    replicas: int = 0
 
     @property
     def frames(self) -> range:
@@ -112,9 +118,10 @@ class Job:
     def writable(self) -> bool:
         """Whether we may write shapes and hand it out: nobody can have it open with unsaved edits.
 
-        Not past the first stage: CVAT makes a job new again as it goes on to the next one, where it holds answers.
+        Not past the first stage: CVAT makes a job new again as it goes on to the next one, where it holds answers. Not
+        where it has replicas.
         """
-        return self.state == NEW and self.assignee is None and self.stage == STAGES[0]
+        return self.state == NEW and self.assignee is None and self.stage == STAGES[0] and not self.replicas
 
     def done(self, stage: str) -> bool:
         """Whether it counts as labelled from ``stage`` on."""
@@ -161,13 +168,15 @@ def job_of(raw: Mapping[str, Any]) -> Job:
             updated=_updated(raw),
             assigned=moment(raw.get("assignee_updated_date")),
             assignee_name=str(who.get("username") or ""),
+            replicas=int(raw.get("replicas_count") or raw.get("consensus_replicas") or 0),
         )
 
 
 def task_of(raw: Mapping[str, Any]) -> Task:
     """A task as CVAT gives it; one of point clouds or sound has no frames for us. Raises PlatformError."""
     with understood("a task"):
-        flat = raw.get("dimension") in (None, "", "2d")
+        chunks = str(raw.get("data_original_chunk_type") or "")
+        flat = raw.get("dimension") in (None, "", "2d") and not chunks.startswith("audio")
         return Task(
             id=int(raw["id"]),
             name=str(raw["name"]),
@@ -175,8 +184,9 @@ def task_of(raw: Mapping[str, Any]) -> Task:
             size=int(raw.get("size") or 0) if flat else 0,
             overlap=int(raw.get("overlap") or 0),
             chunk_size=int(raw.get("data_chunk_size") or 0),
-            original_chunks=str(raw.get("data_original_chunk_type") or ""),
+            original_chunks=chunks,
             updated=_updated(raw),
+            compressed_chunks=str(raw.get("data_compressed_chunk_type") or IMAGES),
         )
 
 

@@ -54,7 +54,7 @@ class CvatPlatform:
         self.state, self._project, self._api, self._settings = state, project, api, settings
         self._save, self._memory, self._clock = save, memory, clock
         self._reader = Reader(api, project, settings, memory, state)
-        self._connection = Connection(project, api, self._reader, settings, state, save, memory)
+        self._connection = Connection(project, api, self._reader, settings, state, save, memory, clock=clock)
         self._ledger = Ledger(memory)
         self._pre = Preannotations(api, self._ledger, self._reader.deleted)
         self._queue = QueueTasks(project, api, self._reader, memory, settings, state, save, clock=clock)
@@ -98,7 +98,9 @@ class CvatPlatform:
         """Webhook and assignments nobody began are undone; shapes stay until ``retire`` removes them."""
         if self.state.pop("active", None) is not None:
             self._save(self.state)
-        changes = [*self._connection.disconnect(), *self._queue.remove()]
+        changes = self._connection.disconnect()
+        self._ours = self._with_shapes()  # while it is known which project holds queue tasks
+        changes += self._queue.remove()
         for kind in (JOB, WRITTEN, TOLD):
             self._memory.drop(kind)
         return changes
@@ -168,12 +170,16 @@ class CvatPlatform:
     def _remove_shapes(self, limit: int) -> int:
         """Of the next jobs, each tried once; returns how many were tried, 0 = all have been."""
         if self._ours is None:
-            held = set(self._ledger.jobs())
-            self._ours = [job for job in self._reader.jobs() if job.id in held and job.writable] if held else []
+            self._ours = self._with_shapes()
         some, self._ours = self._ours[:limit], self._ours[limit:]
         for job in some:
             self._pre.remove(job)
         return len(some)
+
+    def _with_shapes(self) -> list[Job]:
+        """Jobs that may be written to, and where a shape of ours is or may be."""
+        held = set(self._ledger.jobs())
+        return [job for job in self._reader.jobs() if job.id in held and job.writable] if held else []
 
     def tend(self, *, news: bool) -> bool:
         """See ``Keeper``."""
@@ -186,7 +192,7 @@ class CvatPlatform:
         task, frame = place_of(sample)
         held = (job for start, stop, job in self._jobs_of(task) if start <= frame <= stop)
         job = next(held, None)
-        at_task = f"{self._api.base}/tasks/{task}"
+        at_task = f"{self._settings.cvat_links or self._api.base}/tasks/{task}"
         return at_task if job is None else f"{at_task}/jobs/{job}?frame={frame}"
 
     def _jobs_of(self, task: int) -> list[tuple[int, int, int]]:

@@ -64,7 +64,7 @@ class QueueMaker:
     def step(self, plan: Plan, version: str) -> None:
         """Go on with the plan; ``version`` is the active order."""
         if plan.version != version:
-            self._abandon(plan)
+            self.abandon(plan)
             return
         found = self._images.fetch(plan.kept, self._reader.tasks())
         if found.broken or found.refused:
@@ -97,8 +97,8 @@ class QueueMaker:
         before = plan.before or ()
         return [t for t in self._sibling.tasks() if t["name"] == plan.name and t["id"] not in before]
 
-    def _abandon(self, plan: Plan) -> None:
-        """The order changed meanwhile: what was begun goes, unless somebody got at it."""
+    def abandon(self, plan: Plan) -> None:
+        """Nobody wants it any more: what was begun goes, unless somebody got at it."""
         for raw in self._ours(plan) if plan.before is not None else ():
             if self._book.is_untouched(raw):
                 self._book.delete(raw["id"])

@@ -48,7 +48,7 @@ class QueueTasks:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Sends nothing. ``project`` is the source's id; ``clock`` gives seconds since the epoch."""
-        self._api, self._settings = api, settings
+        self._api, self._reader, self._settings = api, reader, settings
         self._sibling = QueueProject(project, api, settings, state, save)
         self._book = QueueBook(api, memory, clock)
         folder = settings.folder / "queue-tasks" / project
@@ -79,10 +79,32 @@ class QueueTasks:
         if old:
             self._change_order(version, places, jobs, rounds, old)
             return True
-        return (
-            self._begin(version, places, jobs, rounds, annotators)
-            or self._copies.step(jobs, rounds, self._sibling.twins)
-            or any(self._tidied(task, row, jobs) for task, row in rounds.items() if not row.get("finished"))
+        return self._begin(version, places, jobs, rounds, annotators) or self._clear_up(jobs, rounds)
+
+    @property
+    def left(self) -> bool:
+        """Whether a queue task is being made, or something is left to do about one that was."""
+        return self._maker.plan is not None or any(not row.get("finished") for row in self._book.rounds().values())
+
+    def wind_down(self, jobs: Sequence[Job]) -> bool:
+        """Do the next short piece of work after people went back to the inbox; sends nothing when there is none.
+
+        What was labelled in queue tasks is copied back, those that nobody has worked in go; see ``step``.
+        """
+        plan = self._maker.plan
+        if plan is not None:
+            self._maker.abandon(plan)
+            return True
+        rounds = self._book.rounds()
+        for task, row in rounds.items():
+            if row["state"] == OPEN:
+                self._book.note(task, {**row, "state": CLOSED})
+                rounds[task] = {**row, "state": CLOSED}
+        return self._clear_up(jobs, rounds)
+
+    def _clear_up(self, jobs: Sequence[Job], rounds: Mapping[int, Json]) -> bool:
+        return self._copies.step(jobs, rounds, self._sibling.twins) or any(
+            self._tidied(task, row, jobs) for task, row in rounds.items() if not row.get("finished")
         )
 
     def offers(self, jobs: Iterable[Job]) -> list[Offer]:
@@ -115,22 +137,26 @@ class QueueTasks:
         return [Drift(what, healed=True) for what in self._sibling.mend()]
 
     def remove(self) -> list[Change]:
-        """For ``disconnect``: delete what nobody has worked in; what people did stays. Idempotent."""
+        """For ``disconnect``: copy back what is finished, delete what nobody has worked in; the rest stays."""
         number = self._sibling.id
         if number is None:
             return []
+        rounds, jobs = self._book.rounds(), self._reader.jobs()
+        while self._copies.step(jobs, rounds, self._sibling.twins):
+            pass
         for raw in self._sibling.tasks():
             if raw["name"].startswith(queue_plan.PREFIX) and self._book.is_untouched(raw):
                 self._book.delete(raw["id"])
         self._maker.drop()
         stay = len(self._sibling.tasks())
         what, where = f"project {number} of the queue tasks", f"{self._api.base}/projects/{number}"
+        self._sibling.unlisten()
         if not stay:
             self._sibling.delete()
             return [Change(what, where, "deleted")]
-        self._sibling.unlisten()
         self._sibling.forget()
-        return [Change(what, where, f"stays: people work or worked in {stay} of its tasks; delete it at CVAT")]
+        why = f"people work or worked in {stay} of its tasks, and not all of it may be in the jobs it came from"
+        return [Change(what, where, f"stays: {why}; delete it in CVAT when you need it no more")]
 
     # --- one piece of work -------------------------------------------------------------------------------
 

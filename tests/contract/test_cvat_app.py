@@ -403,8 +403,11 @@ def test_the_same_event_ten_times_at_once_has_one_effect(service: Service) -> No
 def test_an_event_without_the_right_signature_is_refused_and_not_parsed(
     guarded: Service, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def parse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("the body was parsed")
+    loads = json.loads
+
+    def parse(text: str | bytes, *more: Any, **named: Any) -> Any:
+        assert "{not json" not in str(text), "the body was parsed"
+        return loads(text, *more, **named)
 
     monkeypatch.setattr("common.web.body.json.loads", parse)
     for path in ("/webhooks", "/webhooks/"):
@@ -545,13 +548,13 @@ def test_an_id_that_is_none_names_no_project(still: Service, number: Any) -> Non
 # --- what it costs ---------------------------------------------------------------------------------------
 
 
-def test_an_event_costs_one_read_by_key_and_one_row_and_calls_nobody(service: Service) -> None:
+def test_an_event_costs_one_read_by_key_one_row_with_its_trace_and_calls_nobody(service: Service) -> None:
     service.connected(user={"id": US, "name": "plugin"})
     said: list[str] = []
     for one in (service.store.engine, service.store._inbox_engine):
         sa.event.listen(one, "before_cursor_execute", lambda *a: said.append(a[2].split()[0]))
     service.taken(COMPLETED)
-    assert [word for word in said if word not in ("BEGIN", "PRAGMA")] == ["SELECT", "INSERT"]
+    assert [word for word in said if word not in ("BEGIN", "PRAGMA")] == ["SELECT", "INSERT", "INSERT"]
     said.clear()
     service.taken({"event": "ping"}, job_event({}), {"event": "create:comment", "comment": {"id": 1}})
     assert said == []
@@ -616,6 +619,14 @@ def test_without_cvats_address_the_jobs_are_shown_without_links(tmp_path: Path) 
     made = Service(tmp_path, cvat_url=None)
     made.store.memories.of(KEY).put("job", {"9": kept(1)})
     assert [j["link"] for j in made.client.get(f"/api/jobs?project={KEY}").json["jobs"]] == [""]
+    made.store.close()
+
+
+def test_links_begin_with_the_address_that_browsers_know(tmp_path: Path) -> None:
+    made = Service(tmp_path, cvat_links="https://cvat.example/")
+    made.store.memories.of(KEY).put("job", {"9": kept(1)})
+    link = made.client.get(f"/api/jobs?project={KEY}").json["jobs"][0]["link"]
+    assert link.startswith("https://cvat.example/tasks/")
     made.store.close()
 
 

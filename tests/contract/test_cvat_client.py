@@ -26,6 +26,7 @@ from common.errors import (
 )
 from cvat_adapter import client, uploads
 from cvat_adapter.client import Api, open_api
+from cvat_adapter.refusals import FailedError
 from tests.cvat_server.faults import faults_of
 from tests.cvat_server.server import FakeCvat
 
@@ -231,6 +232,17 @@ def test_a_long_retry_after_is_said_at_once(cvat: FakeCvat) -> None:
         api.get("api/users/self", what="say who we are")
     assert time.monotonic() - begun < 2
     assert len(cvat.log) == 1
+
+
+def test_a_chunk_over_which_cvat_breaks_down_costs_one_more_try_and_no_waiting(cvat: FakeCvat) -> None:
+    faults_of(cvat.world).add("/data", status=500)
+    begun = time.monotonic()
+    with by_token(cvat) as api:
+        for number in range(5):
+            with pytest.raises(FailedError, match="failed to fetch a chunk"):
+                api.bytes("api/tasks/1/data/", {"number": number}, what="fetch a chunk")
+    assert len(cvat.log) == 10
+    assert time.monotonic() - begun < 5
 
 
 def test_a_chunk_that_is_being_built_is_waited_for(cvat: FakeCvat) -> None:

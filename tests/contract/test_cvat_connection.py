@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -98,12 +99,17 @@ class Lab:
 
     def connection(self, user: User | None = None, **changed: Any) -> Connection:
         token = self.cvat.add_token(user or self.bot, read_only=changed.pop("read_only", False))
+        later: float = changed.pop("later", 0.0)
         api = Api(self.cvat.url, token=token)
         self.apis.append(api)
         settings = Settings(**{"url": HERE, "webhook_secret": (SECRET,), **changed}, _env_file=None)
         reader: Any = Reader(api)
         memory: Any = self.memory
-        return Connection("1", api, reader, settings, self.state, lambda s: self.saved.append(dict(s)), memory)
+
+        def save(state: dict[str, Any]) -> None:
+            self.saved.append(dict(state))
+
+        return Connection("1", api, reader, settings, self.state, save, memory, clock=lambda: time.time() + later)
 
     def connect(self, user: User | None = None, *, dry_run: bool = False, **changed: Any) -> list[Change]:
         return self.connection(user, **changed).connect(dry_run=dry_run, replace=False)
@@ -141,9 +147,10 @@ def fill(lab: Lab, count: int, segment_size: int, overlap: int = 0) -> None:
 
 
 def test_connecting_makes_one_webhook_with_our_secret(lab: Lab) -> None:
-    (change,) = lab.connect()
+    work, change = lab.connect()
     (hook,) = lab.hooks
     assert (change.what, change.before) == ("webhook", "none")
+    assert work.after == "those that are new and nobody's get boxes, best first, and are assigned to ann, 2 at a time"
     assert (hook.target_url, hook.type, hook.project_id, hook.is_active) == (HOOK, "project", 1, True)
     assert (hook.secret, hook.enable_ssl, hook.content_type) == (SECRET, True, "application/json")
     assert set(hook.events) == set(WANTED)
@@ -178,7 +185,7 @@ def test_another_way_to_hand_out_jobs_is_told_once(lab: Lab) -> None:
 def test_a_dry_run_says_everything_and_writes_nothing(lab: Lab) -> None:
     lab.state["options"] = {"create_labels": ["car", "tram"]}
     changes = lab.connect(dry_run=True)
-    assert [change.what for change in changes] == ["labels", "webhook"]
+    assert [change.what for change in changes] == ["jobs", "labels", "webhook"]
     assert (lab.writes(), lab.saved) == ([], [])
     assert sorted(lab.state) == ["options"]
 
@@ -209,9 +216,9 @@ def test_a_webhook_that_a_person_made_is_adopted_and_put_right(lab: Lab) -> None
     with Manager(lab.cvat.url, "owner", "pass", "lab") as owner:
         body = {"target_url": f"{HOOK}/", "type": "project", "project_id": 1, "events": ["update:job"]}
         owner.call("POST", "/api/webhooks", json=body | {"enable_ssl": False})
-    (change,) = lab.connection().connect(dry_run=False, replace=False, listed=True)
+    changes = lab.connection().connect(dry_run=False, replace=False, listed=True)
     (hook,) = lab.hooks
-    assert change.what == "webhook"
+    assert [change.what for change in changes] == ["jobs", "webhook"]
     assert (set(hook.events), hook.secret, hook.enable_ssl) == (set(WANTED), SECRET, False)
     assert lab.connect() == []
 
@@ -495,7 +502,7 @@ def test_jobs_we_assigned_and_nobody_began_are_free_again(lab: Lab) -> None:
         owner.assign(3, lab.ann.id)
     with Annotator(lab.cvat.url, "ann", "pass", "lab") as ann:
         ann.set_state(2, "in progress")
-    changes = lab.connection().disconnect()
+    changes = lab.connection(later=1801).disconnect()
     jobs = lab.cvat.world.jobs
     assert [jobs[n].assignee_id for n in (1, 2, 3, 4)] == [None, lab.ann.id, lab.ann.id, None]
     assert [str(c) for c in changes if c.what == "jobs"] == [
@@ -503,6 +510,29 @@ def test_jobs_we_assigned_and_nobody_began_are_free_again(lab: Lab) -> None:
         "jobs: 1 assigned by hardfirst and begun or done -> stay with their annotators",
     ]
     assert (lab.memory.all("taken"), lab.memory.all("slot")) == ({}, {})
+
+
+@pytest.mark.parametrize(("later", "whose"), [(1800, "ann"), (1900, None)])
+def test_who_saved_something_in_the_last_half_hour_keeps_what_may_be_open(
+    lab: Lab, later: float, whose: str | None
+) -> None:
+    fill(lab, 3, 1)
+    lab.connect()
+    assign(lab, 1, 2)
+    lab.cvat.world.clock = lambda: datetime.now(UTC) + timedelta(seconds=60)
+    with Annotator(lab.cvat.url, "ann", "pass", "lab") as ann:
+        ann.annotate(2, [(1, 1, [0.0, 0.0, 4.0, 4.0])])
+    changes = [str(c) for c in lab.connection(later=later).disconnect() if c.what == "jobs"]
+    job = lab.cvat.world.jobs[1]
+    assert (job.assignee_id, "an open tab may hold edits" in str(changes)) == (whose and lab.ann.id, bool(whose))
+
+
+def test_a_person_without_annotators_is_told_that_jobs_are_assigned_to_nobody(lab: Lab) -> None:
+    lab.state["options"] = {"annotators": "bot", "queue": "task"}
+    assert lab.connect(dry_run=True)[-2].after.endswith("those jobs get boxes and are assigned to bot, 2 at a time")
+    lab.state["options"] = {}
+    lab.cvat.world.memberships = {n: m for n, m in lab.cvat.world.memberships.items() if m.role != "worker"}
+    assert lab.connect(dry_run=True)[0].after.endswith("and are assigned to nobody")
 
 
 def test_a_job_that_changed_since_it_was_assigned_stays(lab: Lab) -> None:
@@ -517,7 +547,7 @@ def test_a_job_that_changed_since_it_was_assigned_stays(lab: Lab) -> None:
 def test_a_project_that_was_disconnected_can_be_connected_again(lab: Lab) -> None:
     lab.connect()
     lab.connection().disconnect()
-    assert len(lab.connect()) == 1
+    assert [change.what for change in lab.connect()] == ["jobs", "webhook"]
     assert len(lab.hooks) == 1
     assert "leaving" not in lab.state
 

@@ -446,7 +446,7 @@ def test_disconnecting_undoes_what_was_made_and_leaves_what_people_did(it: Pool)
         tab.draw(11, 1, [1, 1, 9, 9])
         tab.save()
     before = human(it)
-    it.later(60)
+    it.later(1900)
     port = it.open()
     port.disconnect()
     assert it.world.webhooks == {}

@@ -8,6 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -779,3 +780,60 @@ def test_a_job_assigned_at_any_request_gets_at_most_the_write_under_way(when: st
         writes = [one for one in after if "action=" in one[1]]
         assert len(writes) <= 1
         assert all(one in allowed for one in writes)
+
+
+# --- two processes at one job ----------------------------------------------------------------------------------
+
+
+class AsleepApi:
+    """The real client of a process that sleeps right before or after its n-th request, while others go on."""
+
+    def __init__(self, api: Api, at: int, meanwhile: Callable[[], object], *, after: bool) -> None:
+        self._api, self._left, self._meanwhile, self._after = api, at, meanwhile, after
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None, **more: Any) -> Any:
+        return self._around(lambda: self._api.get(path, params, **more))
+
+    def send(self, method: str, path: str, body: Any = None, params: Any = None, **more: Any) -> Any:
+        return self._around(lambda: self._api.send(method, path, body, params, **more))
+
+    def _around(self, act: Callable[[], Any]) -> Any:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            self._meanwhile()
+        found = act()
+        if self._left == 0 and self._after:
+            self._meanwhile()
+        return found
+
+    @property
+    def slept(self) -> bool:
+        return self._left <= 0
+
+
+def test_a_process_that_finds_anothers_row_says_so_and_sends_nothing(lab: Lab) -> None:
+    api = AsleepApi(lab.api, 2, lambda: lab.write("v1"), after=True)
+    with pytest.raises(PlatformError, match=r"another process of hardfirst has written to job \d+ meanwhile"):
+        lab.write("v1", api=api)
+    assert lab.patches() == ["create"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("before", "late", "new"), [("", "v1", "v1"), ("", "v1", "v2"), ("v1", "one", "v2")])
+def test_a_process_that_slept_while_another_wrote_leaves_what_that_one_made(
+    fresh: Callable[[], Lab], before: str, late: str, new: str, after: bool
+) -> None:
+    for at in count(1):
+        lab = fresh()
+        lab.write(before)
+        people = lab.checksum()
+        api = AsleepApi(lab.api, at, lambda lab=lab: lab.write(new), after=after)  # type: ignore[misc]
+        with suppress(PlatformError):
+            lab.write(late, api=api)
+        if not api.slept:
+            assert at > 5
+            return
+        assert lab.autos() == lab.expected(new), f"slept at request {at}"
+        lab.write(new)
+        assert lab.autos() == lab.expected(new)
+        assert lab.checksum() == people

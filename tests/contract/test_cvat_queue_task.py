@@ -560,6 +560,63 @@ def test_a_deleted_frame_of_a_queue_task_answers_nothing(desk: Desk) -> None:
     assert [len(desk.shapes(s)) for s in desk.best(2)] == [0, 1]
 
 
+def drawn_track(desk: Desk, kind: str, points: list[float]) -> dict[str, Any]:
+    """On frames 1 to 3 of the first queue job: it moves 20 pixels to the right, and is gone on frame 4."""
+    moved = [v + 20 * (i % 2 == 0) for i, v in enumerate(points)]
+    keys = [(1, points, False), (3, moved, False), (4, moved, True)]
+    shapes = [
+        {"type": kind, "frame": n, "points": at, "outside": gone, "occluded": False, "attributes": []}
+        for n, at, gone in keys
+    ]
+    return {
+        "frame": 1,
+        "label_id": desk.label("dog"),
+        "group": 0,
+        "source": "manual",
+        "attributes": [],
+        "shapes": shapes,
+    }
+
+
+def draw_track(desk: Desk, job: stored.Job, track: dict[str, Any]) -> None:
+    body = {"version": 0, "tags": [], "shapes": [], "tracks": [track]}
+    path = f"/api/jobs/{job.id}/annotations"
+    desk.person("plugin").call("PATCH", path, params={"action": "create"}, json=body)
+
+
+def test_a_track_comes_back_as_a_rectangle_on_each_frame_where_it_is_seen(desk: Desk) -> None:
+    desk.settle()
+    job = desk.jobs(desk.tasks[0])[0]
+    draw_track(desk, job, drawn_track(desk, "rectangle", [10.0, 8.0, 30.0, 30.0]))
+    desk.answer(job, 0)
+    desk.settle()
+    found = [[(s["points"], s["source"]) for s in desk.shapes(sample)] for sample in desk.best(5)]
+    assert found == [
+        [(BOX, "manual")],
+        [([10.0, 8.0, 30.0, 30.0], "manual")],
+        [([20.0, 8.0, 40.0, 30.0], "manual")],
+        [([30.0, 8.0, 50.0, 30.0], "manual")],
+        [],
+    ]
+
+
+def test_a_track_that_cannot_be_copied_is_said_and_keeps_its_task(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.settle()
+    (task,) = desk.tasks
+    job = desk.jobs(task)[0]
+    draw_track(desk, job, drawn_track(desk, "polygon", [10.0, 8.0, 30.0, 8.0, 20.0, 30.0]))
+    with caplog.at_level(logging.WARNING):
+        desk.answer(job, 0)
+        desk.settle()
+    assert f"queue job {job.id} has 1 tracks that are no rectangles" in caplog.text
+    assert [len(desk.shapes(s)) for s in desk.best(3)] == [1, 0, 0]
+    desk.version = SECOND
+    desk.settle()
+    desk.queue.remove()
+    assert task in desk.tasks
+    assert len(job.tracks) == 1
+
+
 def test_a_reopened_queue_job_deletes_nothing_and_is_said(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.settle()
     job = desk.jobs(desk.tasks[0])[0]
@@ -819,6 +876,67 @@ def test_a_deletion_that_is_cut_off_is_finished(desk: Desk, *, late: bool) -> No
     assert len(desk.memory.all("mapped")) == 100
 
 
+# --- back to the inbox -----------------------------------------------------------------------------------
+
+
+def wind_down(desk: Desk) -> None:
+    while desk.queue.wind_down(desk.reader.jobs()):
+        pass
+
+
+def test_going_back_to_the_inbox_clears_what_nobody_has_worked_in(desk: Desk) -> None:
+    desk.settle()
+    assert desk.queue.left
+    wind_down(desk)
+    assert (desk.tasks, desk.memory.all("round_task"), desk.queue.left) == ([], {}, False)
+    desk.cvat.log.clear()
+    assert not desk.queue.wind_down(desk.reader.jobs())
+    assert desk.writes() == []
+
+
+def test_going_back_to_the_inbox_while_a_task_is_made_leaves_nothing_behind(desk: Desk) -> None:
+    assert desk.step()
+    assert desk.step()
+    wind_down(desk)
+    assert desk.tasks == []
+    assert not desk.queue.left
+
+
+def test_going_back_to_the_inbox_lets_people_finish_and_copies_what_they_did(desk: Desk) -> None:
+    desk.settle()
+    (task,) = desk.tasks
+    first, second = desk.jobs(task)[:2]
+    desk.assign(second, "ben")
+    desk.answer(first, 0)
+    wind_down(desk)
+    assert len(desk.shapes(desk.best(1)[0])) == 1
+    assert desk.queue.offers(desk.reader.jobs()) == []
+    assert task in desk.tasks
+    desk.answer(second, 10, name="ben")
+    wind_down(desk)
+    assert len(desk.shapes(desk.best(11)[10])) == 1
+    assert task.name.endswith("(done)")
+    assert not desk.queue.left
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_process_that_slept_while_another_copied_copies_nothing_twice(desk: Desk, method: str) -> None:
+    desk.settle()
+    desk.answer(desk.jobs(desk.tasks[0])[0], *range(10))
+    sources = "|".join(str(j.id) for t in desk.sources for j in desk.jobs(t))
+    asleep = desk.queue
+    jobs = desk.reader.jobs()
+
+    def others() -> None:
+        desk.start()
+        desk.settle()
+
+    faults_of(desk.world).before(method, rf"/api/jobs/({sources})/annotations/$", 1, others)
+    asleep.step(desk.version, desk.orders[desk.version], jobs, annotators=2)
+    desk.settle()
+    assert [len(desk.shapes(s)) for s in desk.best(10)] == [1] * 10
+
+
 # --- disconnect ------------------------------------------------------------------------------------------
 
 
@@ -829,6 +947,7 @@ def test_removing_deletes_what_nobody_has_worked_in(desk: Desk) -> None:
     (change,) = desk.queue.remove()
     assert str(change) == f"project {sibling} of the queue tasks: {desk.cvat.url}/projects/{sibling} -> deleted"
     assert list(desk.world.projects) == [desk.project.id]
+    assert desk.world.webhooks == {}
     assert "sibling" not in desk.saved
     assert desk.queue.remove() == []
     assert desk.memory.all("mapped") == {}
@@ -842,6 +961,13 @@ def test_removing_leaves_what_people_did(desk: Desk) -> None:
     assert "stays: people work or worked in 1 of its tasks" in str(change)
     assert len(desk.tasks) == 1
     assert desk.world.webhooks == {}
+
+
+def test_what_was_finished_a_moment_before_a_removal_is_copied_first(desk: Desk) -> None:
+    desk.settle()
+    desk.answer(desk.jobs(desk.tasks[0])[0], 0)
+    desk.queue.remove()
+    assert len(desk.shapes(desk.best(1)[0])) == 1
 
 
 def test_answers_from_before_a_removal_are_found_again(desk: Desk) -> None:

@@ -618,8 +618,8 @@ def chunk(*members: bytes) -> bytes:
     return file.getvalue()
 
 
-def images(api: ChunkApi, kind: str = "imageset", size: int = 3) -> Images:
-    task = Task(4, "pool", 1, size, 0, 72, kind, EARLY)
+def images(api: ChunkApi, kind: str = "imageset", size: int = 3, compressed: str = "imageset") -> Images:
+    task = Task(4, "pool", 1, size, 0, 72, kind, EARLY, compressed)
     frames = [Frame(n, "", 8, 8) for n in range(size)]
     return Images(cast("Api", api), lambda _: {4: task}, lambda _: frames, max_bytes=10)
 
@@ -630,6 +630,13 @@ def test_chunks_of_a_video_are_asked_for_as_images(kind: str, quality: str) -> N
     found = images(api, kind)
     assert [data for _, data in found.bulk([found.url(4, 1)])] == [b"a", b"b", b"c"]
     assert api.asked == [{"type": "chunk", "number": 0, "quality": quality}]
+
+
+def test_chunks_of_a_video_that_hold_no_images_are_not_fetched() -> None:
+    api = ChunkApi(b"")
+    found = images(api, "video", compressed="video")
+    assert list(found.bulk([found.url(4, 1)])) == []
+    assert api.asked == []
 
 
 @pytest.mark.parametrize("data", [b"\x00\x00\x00\x18ftypmp42", b"", chunk(b"a", b"b")])

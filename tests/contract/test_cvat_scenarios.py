@@ -29,6 +29,17 @@ def test_what_lost_webhooks_would_have_told_is_found_by_the_next_comparison(tmp_
         assert len(life.inbox("anna")) == 2
 
 
+def test_what_happened_while_nobody_was_there_is_found_at_the_start(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        life.cvat.courier.lose(1000)
+        job = life.inbox("anna")[0]
+        life.finish("anna", job)
+        life.later(1)
+        with second(life) as started:
+            started.step(life.key)
+        assert set(life.told()) == {f"{job.task_id}:{frame}" for frame in job.frame_numbers}
+
+
 def test_webhooks_twice_backwards_and_redelivered_teach_the_same_labels_and_one_round(tmp_path: Path) -> None:
     with at_rest(tmp_path, min_new_labels=4) as life:
         courier = life.cvat.courier

@@ -88,11 +88,14 @@ def test_answers_come_back_to_the_source_once_and_disconnecting_leaves_them(tmp_
         assert drawn == dict.fromkeys(samples, 1)
         before = life.checksum()
         told = life.told()
+        held = {name: life.inbox(name) for name in ("anna", "ben")}
         life.leave()
+        assert {name: life.inbox(name) for name in held} == held  # what may be open now is not taken away
+        (queue,) = queue_tasks(life)
+        assert [job.shapes for job in life.free() if job.task_id == queue.id] == [[], [], []]
         assert life.checksum() == before
         assert life.told() == told
         assert life.cvat.world.webhooks == {}
-        assert all(j.assignee_id is None or j.state == "completed" for j in life.jobs)
 
 
 def test_lost_webhooks_of_queue_tasks_are_made_good_by_the_next_comparison(tmp_path: Path) -> None:
@@ -168,3 +171,33 @@ def test_an_answer_on_its_way_home_that_is_cut_off_arrives_once(tmp_path: Path) 
         drawn = Counter(f"{j.task_id}:{n}" for t in life.tasks for j in life.cvat.jobs(t) for n, _ in life.drawn(j))
         assert drawn == dict.fromkeys(samples, 1)
         assert counted(life) == set(samples)
+
+
+def test_going_back_to_the_inbox_leaves_no_queue_task_that_nobody_has_worked_in(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        life.connect(queue="inbox")
+        life.settle()
+        (old,) = queue_tasks(life)
+        assert all(j.task_id == old.id for name in ("anna", "ben") for j in life.inbox(name))
+        for _ in range(3):
+            life.later(2000)
+            life.compare()
+        assert queue_tasks(life) == []
+        home = {t.id for t in life.tasks}
+        assert {j.task_id for name in ("anna", "ben") for j in life.inbox(name)} <= home
+        assert [len(life.inbox(name)) for name in ("anna", "ben")] == [1, 1]  # there are two jobs
+        assert life.sources() == {"auto": 80}
+
+
+def test_after_going_back_to_the_inbox_people_finish_what_they_hold_and_its_answers_come_home(tmp_path: Path) -> None:
+    with at_rest(tmp_path) as life:
+        life.connect(queue="inbox")
+        life.settle()
+        samples = [s for name in ("anna", "ben") for _ in range(2) for s in work(life, name)]
+        life.settle()
+        (old,) = queue_tasks(life)
+        assert old.name.endswith("(done)")
+        drawn = Counter(f"{j.task_id}:{n}" for t in life.tasks for j in life.cvat.jobs(t) for n, _ in life.drawn(j))
+        assert counted(life) == set(samples)
+        assert drawn.keys() <= set(samples)
+        assert set(drawn.values()) <= {1}

@@ -77,6 +77,19 @@ def test_every_recorded_job_is_read(shared: Path) -> None:
     assert {job.assignee_name for job in jobs} >= {"", "annotator1"}
 
 
+def test_a_job_whose_replicas_people_answer_in_is_not_ours_to_fill() -> None:
+    raw = Exchange.read("jobs/job_after_preannotation__GET_200").answer
+    assert job_of(raw).writable
+    assert not job_of(raw | {"replicas_count": 2}).writable
+    older = {k: v for k, v in raw.items() if k != "replicas_count"} | {"consensus_replicas": 2}
+    assert not job_of(older).writable
+
+
+def test_a_task_of_sound_has_no_frames_for_us() -> None:
+    raw = Exchange.read("tasks/upload_data_local_6__GET_200").answer
+    assert task_of(raw | {"data_original_chunk_type": "audio_mp3"}).size == 0
+
+
 def test_every_recorded_task_is_read_also_without_data(shared: Path) -> None:
     tasks = [task_of(raw) for raw in rows(shared, "tasks") if "segment_size" in raw]
     pool = next(task for task in tasks if task.id == 4 and task.size)
@@ -92,3 +105,14 @@ def test_every_recorded_list_of_frames_is_read(shared: Path) -> None:
         found = frames_of(task, body)
         assert [(f.number, f.width, f.height) for f in found] == [(n, 320, 240) for n in range(16)]
         assert [f.number for f in found if f.deleted] == body["deleted_frames"]
+
+
+def test_frames_count_from_0_whatever_part_of_the_files_a_task_took() -> None:
+    task = task_of(Exchange.read("tasks/upload_data_local_6__GET_200").answer | {"size": 3})
+    some = [{"name": f"img_{n:03}.jpg", "width": 320, "height": 240} for n in (4, 6, 8)]
+    body = {"start_frame": 4, "stop_frame": 9, "frame_filter": "step=2", "frames": some, "deleted_frames": [1]}
+    assert [(f.number, f.name, f.deleted) for f in frames_of(task, body)] == [
+        (0, "img_004.jpg", False),
+        (1, "img_006.jpg", True),
+        (2, "img_008.jpg", False),
+    ]

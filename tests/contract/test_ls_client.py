@@ -519,3 +519,9 @@ def test_origin_and_link_know_the_path_label_studio_lives_under(opened: Opened) 
     assert port.media_origin() == "https://h:8443"
     assert port.link("7") == "https://h:8443/ls/projects/5/data?task=7"
     assert port.spec().title == "Floor"
+
+
+def test_links_begin_with_the_address_that_browsers_know(opened: Opened) -> None:
+    port = opened(label_studio_url="http://studio:8080", label_studio_links="https://label.example/")
+    assert port.link("7") == "https://label.example/projects/5/data?task=7"
+    assert port.media_origin() == "http://studio:8080"

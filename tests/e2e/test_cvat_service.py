@@ -212,9 +212,10 @@ def test_a_project_from_connect_to_disconnect_with_the_worker_killed_twice(desk:
     went_back(desk, first)
     left_at_work(desk, second)
     assert desk.cvat.world.webhooks == {}
-    assert not any(desk.inbox(name) for name in desk.people)
-    assert not any(ours(job) for job in desk.jobs)
-    assert {job.id: persons(job) for job in desk.jobs if job.shapes} == drawn
+    held = [job for name in desk.people for job in desk.inbox(name)]
+    assert len(held) == 4  # both worked a moment ago: an open tab may hold edits
+    assert not any(ours(job) for job in desk.jobs if job not in held)
+    assert {job.id: persons(job) for job in desk.jobs if persons(job)} == drawn
     assert "archived: disconnected by a person" in desk.ask("status")
     assert desk.cvat.world.crashes == []
 
