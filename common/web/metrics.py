@@ -1,4 +1,4 @@
-"""What Prometheus reads; names and units by its conventions. What each figure means is in docs/savings.md."""
+"""What Prometheus reads; names and units by its conventions. What each figure means is in docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import logging
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, StateSetMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    StateSetMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from common.errors import HardfirstError
@@ -19,6 +27,7 @@ from common.loop.curve import summary
 from common.loop.measures import box_kinds, model_age, query_to_label, read
 from common.loop.savings import labels_saved
 from common.loop.tools import Tools
+from common.store.look import pulse
 from common.store.projects import ProjectRow
 
 REQUESTS = Counter("hardfirst_http_requests_total", "Requests answered", ["endpoint", "status"])
@@ -33,6 +42,10 @@ GAUGES = {
     "samples": "Samples of a project",
     "labelled_samples": "Samples with an answer",
     "unreadable_samples": "Samples whose image cannot be read",
+    "queue_samples": "Samples of the active order that nobody has answered yet",
+    "events_waiting": "Events of the platform that are due and that nobody has acted on",
+    "events_waiting_seconds": "How long the oldest of them has waited, 0 without one",
+    "worker_active": "1 while a worker holds the project",
     "round": "Newest finished round",
     "training_running": "1 while a round trains",
     "project_active": "1 while the project is served",
@@ -105,7 +118,7 @@ class ProjectMetrics(Collector):
         for name, meaning in GAUGES.items():
             yield _family(GaugeMetricFamily(f"hardfirst_{name}", meaning, labels=["project"]), values, name)
         for name, meaning in QUANTILES.items():
-            yield _family(GaugeMetricFamily(f"hardfirst_{name}", meaning, labels=["project", "quantile"]), values, name)
+            yield _summary(SummaryMetricFamily(f"hardfirst_{name}", meaning, labels=["project"]), values, name)
         rounds = CounterMetricFamily("hardfirst_rounds", "Rounds that ended", labels=["project", "outcome"])
         yield _family(rounds, values, "rounds")
         boxes = "Boxes of the newest 1000 answers, by what people did"
@@ -116,6 +129,7 @@ class ProjectMetrics(Collector):
         for key in (k for k in values if "advice" in values[k]):
             advice.add_metric([key], {state: values[key]["advice"] == state for state in ADVICE})
         yield advice
+        yield InfoMetricFamily("hardfirst_build", "The version that answers", {"version": version("hardfirst")})
 
     def _slow(self, row: ProjectRow) -> Values:
         with self._lock:  # of ten readers at once one computes
@@ -137,6 +151,14 @@ def _family(family: Any, values: dict[str, Values], name: str) -> Any:
     return family
 
 
+def _summary(family: Any, values: dict[str, Values], name: str) -> Any:
+    """Only quantiles: they slide over the newest answers, so that there is no count or sum that only grows."""
+    for key, of in values.items():
+        for quantile, value in of.get(name, {}).items():
+            family.add_sample(family.name, {"project": key, "quantile": quantile}, value)
+    return family
+
+
 def _now(tools: Tools, row: ProjectRow) -> Values:
     """What is looked up at every reading."""
     done = tools.store.rounds.newest(row.key, "done")
@@ -152,6 +174,7 @@ def _figures(tools: Tools, row: ProjectRow) -> Values:
     counts = tools.store.samples.counts(row.key)
     names = {"samples": "samples", "labelled_samples": "answered", "unreadable_samples": "unreadable"}
     values = {name: counts[of] for name, of in names.items()} | _rounds(tools, row) | _answers(tools, row)
+    values |= _waiting(tools, row)
     age = model_age(tools, row)
     values |= {"model_age_seconds": age["age_s"], "labels_since_training": age["labels_since"]}
     try:
@@ -161,6 +184,18 @@ def _figures(tools: Tools, row: ProjectRow) -> Values:
         log.warning("%s: %s", row.key, error)
         return values
     return values | ({"labels_saved_ratio": saved["share"]} if isinstance(saved, dict) else {})
+
+
+def _waiting(tools: Tools, row: ProjectRow) -> Values:
+    """What waits for people, what waits for the worker, and whether there is one."""
+    seen, now = pulse(tools.store, row.key), time.time()
+    active = tools.store.publications.get(row.publication) if row.publication else None
+    return {
+        "queue_samples": tools.store.publications.open_places(active, 0)[1] if active else 0,
+        "events_waiting": seen.waiting,
+        "events_waiting_seconds": max(0.0, now - seen.oldest) if seen.oldest is not None else 0.0,
+        "worker_active": bool(seen.owner) and (seen.until or 0.0) > now,
+    }
 
 
 def _rounds(tools: Tools, row: ProjectRow) -> Values:

@@ -28,7 +28,7 @@ from common.experiments.scoring import Scorer
 from common.ports import Model
 from common.store import Store, open_store
 from tests.fakes import FakeDetector, FakeModels, picture
-from tests.test_docs import README, table
+from tests.test_docs import ROOT, table
 
 Run = Callable[..., Report]
 
@@ -89,8 +89,9 @@ def test_every_image_has_one_place_and_the_reason_is_in_words(ranked: Run, folde
     assert list(rows[0]) == list(COLUMNS)
 
 
-def test_the_readme_explains_every_column() -> None:
-    assert [row[0] for row in table(README.read_text(), "Rank a folder")] == list(COLUMNS)
+def test_the_documentation_explains_every_column() -> None:
+    text = (ROOT / "docs" / "folders.md").read_text()
+    assert [row[0] for row in table(text, "Rank a folder")] == list(COLUMNS)
 
 
 def test_an_unchanged_image_is_never_scored_twice_under_whatever_name(
