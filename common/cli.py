@@ -2,80 +2,60 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
 
-from common import config
-from common.config import Settings
+from common.commands import Commands
+from common.completion import completion, project_keys
+from common.connect_command import CONNECTING
 from common.doctor_command import doctor
-from common.errors import HardfirstError, SettingError, UnknownNameError
 from common.experiments.commands import EXPERIMENTS
-from common.lifeline import die_with
-from common.round_commands import ROUNDS, as_json_option, project_option, say
+from common.round_commands import ROUNDS, as_json_option, project_option
+from common.terminal import dump, say
+
+if TYPE_CHECKING:
+    from common.config import Settings
 
 
-class _Misuse(click.ClickException):
-    """A setting or an argument is wrong."""
-
-    exit_code = 2
-
-
-class _Group(click.Group):
-    """Errors on purpose are one sentence and an exit code, never a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (SettingError, UnknownNameError) as error:
-            raise _Misuse(str(error)) from error
-        except HardfirstError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hardfirst")
-def main() -> None:
+@click.option("--traceback", is_flag=True, help="Of an error nobody foresaw, show where it came from.")
+def main(traceback: bool) -> None:
     """Hardest images first: active learning beside Label Studio and CVAT.
 
-    Settings come from the environment and from .env; `hardfirst settings` lists them.
+    Settings come from the environment and from .env; `hardfirst settings` lists them. Exit codes: 0 done, 1 refused or
+    failed, 2 wrong usage, 130 after Ctrl-C. `hardfirst completion bash` prints the completion of your shell.
+
+    Example: hardfirst connect label-studio --project 12
     """
 
 
-def _logging(settings: Settings) -> None:
-    handler: logging.Handler = logging.StreamHandler()
-    if settings.log_json:
-        handler.setFormatter(_JsonLines())
-    elif sys.stderr.isatty():
-        handler = RichHandler(console=Console(stderr=True), show_path=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for loud in ("httpx", "httpcore", "alembic"):
-        logging.getLogger(loud).setLevel(logging.WARNING)
+def _load() -> Settings:
+    from common import config
 
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"at": record.created, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+    return config.load()
 
 
 _parent = click.option("--parent", type=int, hidden=True, help="Die when this process dies.")
 
 
 def _child(parent: int | None) -> None:
+    from common.lifeline import die_with
+
     if parent:
         die_with(parent)
+
+
+def _logged(process: str, parent: int | None = None) -> Settings:
+    """The settings, and logs as they say; a process that `serve` started is ours alone."""
+    from common import logs
+
+    settings = _load()
+    logs.set_up(settings, process, owns=bool(parent))
+    return settings
 
 
 @main.command()
@@ -90,8 +70,7 @@ def serve(parent: int | None) -> None:
     from common.serving_checks import check_serving
 
     _child(parent)
-    settings = config.load()
-    _logging(settings)
+    settings = _logged("serve")
     check_home(settings)
     with alone(settings.folder):
         check_serving(settings)
@@ -106,8 +85,7 @@ def web(parent: int | None) -> None:
     from common.serve import run_web
 
     _child(parent)
-    settings = config.load()
-    _logging(settings)
+    settings = _logged("web", parent)
 
     def make_app() -> Any:
         from common.compose import backend, plugins
@@ -131,111 +109,30 @@ def worker(parent: int | None) -> None:
     from common.worker import Worker
 
     _child(parent)
-    settings = config.load()
-    _logging(settings)
+    settings = _logged("worker", parent)
     made = loop(settings)
     Worker(made.tools.store, made).run()
 
 
-class _Platforms(click.Group):
-    """One command per installed platform, with the options that only it has."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        from common.compose import plugins
-
-        return sorted(plugins())
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002
-        from common.compose import plugin
-
-        found = plugin(cmd_name)
-        shared: list[click.Parameter] = [
-            click.Option(["--project"], required=True, help="The platform's project id."),
-            click.Option(["--dry-run"], is_flag=True, help="Print every change, make none."),
-            click.Option(["--replace"], is_flag=True, help="Take the place of another connected backend."),
-            click.Option(["--json", "as_json"], is_flag=True, help="JSON, for scripts."),
-        ]
-        own = [
-            click.Option([f"--{o.name}"], help=o.help, metavar=o.metavar)
-            if o.kind == "text"
-            else click.Option([f"--{o.name}"], is_flag=True, help=o.help)
-            for o in found.options
-        ]
-        return click.Command(
-            cmd_name,
-            params=[*shared, *own],
-            callback=lambda **given: _connect(cmd_name, **given),
-            help=f"Connect a project of {cmd_name}; what was there before is kept for `disconnect`.\n\n"
-            f"Example: hardfirst connect {cmd_name} --project 12 --dry-run",
-        )
-
-
-@main.group(cls=_Platforms, no_args_is_help=False)
-def connect() -> None:
-    """Connect a project; what was there before is kept for `disconnect`.
-
-    Example: hardfirst connect label-studio --project 12 --dry-run
-    """
-
-
-def _connect(platform: str, project: str, dry_run: bool, replace: bool, as_json: bool, **options: Any) -> None:
-    from common.connection import connect_project
-
-    changes, warnings = connect_project(
-        config.load(), platform, project, dry_run=dry_run, replace=replace, options=options
-    )
-    if as_json:
-        listed = [{"what": c.what, "before": c.before, "after": c.after} for c in changes]
-        click.echo(json.dumps({"dry_run": dry_run, "changes": listed, "warnings": warnings}, indent=2))
-        return
-    for change in changes:
-        say(f"{'would change' if dry_run else 'changed'} {change}")
-    for warning in warnings:
-        say(f"warning: {warning}", style="yellow")
-    if not changes:
-        say("nothing to change: the project is connected")
-
-
-@main.command()
-@click.argument("platform")
-@click.option("--project", required=True, help="The platform's project id.")
-@click.option("--keep-predictions", is_flag=True, help="Leave our predictions on the platform.")
-def disconnect(platform: str, project: str, keep_predictions: bool) -> None:
-    """Put everything back as it was before `connect`; our data stays until `forget`.
-
-    Example: hardfirst disconnect label-studio --project 12
-    """
-    from common.connection import disconnect_project
-
-    settings = config.load()
-    with Console(stderr=True).status("removing our predictions") as shown:
-
-        def tell(rows: int) -> None:
-            shown.update(f"removing our predictions: {rows} rows")
-
-        changes = disconnect_project(settings, platform, project, keep_predictions=keep_predictions, progress=tell)
-    for change in changes:
-        say(f"changed {change}")
-    if not changes:
-        say("nothing to change: the project is not connected")
-
-
 @main.command()
 @project_option
-@click.confirmation_option(prompt="Delete everything hardfirst knows of this project?")
-def forget(key: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+def forget(key: str, yes: bool, as_json: bool) -> None:
     """Delete our data of a project; the platform is not touched.
 
     Example: hardfirst forget --project label-studio:12
     """
     from common.connection import forget_project
 
-    forget_project(config.load(), key)
-    say(f"forgot {key}")
+    if not yes:
+        click.confirm("Delete everything hardfirst knows of this project?", abort=True, err=True)
+    forget_project(_load(), key)
+    return dump({"project": key, "forgotten": True}) if as_json else say(f"forgot {key}")
 
 
 @main.command()
-@click.option("--project", "key", default=None, help="platform:id; default all.")
+@click.option("--project", "key", default=None, help="platform:id; default all.", shell_complete=project_keys)
 @as_json_option
 def status(key: str | None, as_json: bool) -> None:
     """Where every project stands: labels, round, queue, what is going on and why.
@@ -244,19 +141,20 @@ def status(key: str | None, as_json: bool) -> None:
     """
     from common.status import statuses
 
-    rows = statuses(config.load(), key)
+    rows = statuses(_load(), key)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
+        return dump(rows)
     if not rows:
         say("no project is connected; run `hardfirst connect PLATFORM --project ID`")
     for row in rows:
         _say_status(row)
+    return None
 
 
 def _say_status(row: dict[str, Any]) -> None:
     say(f"{row['key']}  {row['title']}".rstrip(), style="bold")
-    for name in ("state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes", "settings"):
+    told = ("state", "images", "labels", "training", "verdict", "advice", "queue", "trace")
+    for name in (*told, "model", "classes", "settings"):
         if row[name]:
             say(f"  {name:<9} {row[name]}")
     for name, line in row["platform"].items():
@@ -281,35 +179,37 @@ def set_(key: str, changes: tuple[str, ...], unset: tuple[str, ...], as_json: bo
     from common.connection import set_project
     from common.loop.project_settings import shown
 
-    rows = set_project(config.load(), key, changes, unset)
+    rows = set_project(_load(), key, changes, unset)
     if as_json:
-        click.echo(json.dumps({"project": key, "settings": rows}, indent=2))
-        return
+        return dump({"project": key, "settings": rows})
     for row in rows:
-        note = f"its own; {shown(row['default']) or 'nothing'} without" if row["own"] else ""
-        say(f"{row['name']:<26} {shown(row['value']):<24} {note}".rstrip(), style="bold" if row["own"] else None)
+        why = f"its own; {shown(row['default']) or 'nothing'} without" if row["own"] else ""
+        say(f"{row['name']:<26} {shown(row['value']):<24} {why}".rstrip(), style="bold" if row["own"] else None)
+    return None
 
 
 @main.command()
-@click.option("--markdown", is_flag=True, help="As the table of the README.")
-def settings(markdown: bool) -> None:
+@click.option("--markdown", is_flag=True, help="As docs/settings.md.")
+@as_json_option
+def settings(markdown: bool, as_json: bool) -> None:
     """Every setting, its default and what it does; values are never shown.
 
     Example: hardfirst settings
     """
+    from common.settings_page import page
     from common.status import setting_rows
 
-    rows = setting_rows()
     if markdown:
-        click.echo("| Variable | Default | Meaning |\n| --- | --- | --- |")
-        for name, default, meaning in rows:
-            click.echo(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning.replace('``', '`')} |")
-        return
+        return click.echo(page(), nl=False)
+    rows = setting_rows()
+    if as_json:
+        return dump([{"name": name, "default": default, "meaning": meaning} for name, default, meaning in rows])
     for name, default, meaning in rows:
         say(f"{name:<32} {default:<16} {meaning}")
+    return None
 
 
-for _command in (*ROUNDS, *EXPERIMENTS, doctor):
+for _command in (*CONNECTING, *ROUNDS, *EXPERIMENTS, doctor, completion):
     main.add_command(_command)
 
 

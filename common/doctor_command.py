@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common import config
+from common.completion import platform_names, project_keys
 from common.errors import SettingError
-from common.round_commands import as_json_option, say
+from common.round_commands import as_json_option
+from common.terminal import busy, dump, say
 
 if TYPE_CHECKING:
     from common.ports import Finding
@@ -21,8 +21,14 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "not applic
 
 
 @click.command()
-@click.argument("platform", required=False, default="", metavar="[label-studio|cvat]")
-@click.option("--project", "key", default="", help="platform:id, connected or not; default all that are.")
+@click.argument("platform", required=False, default="", metavar="[label-studio|cvat]", shell_complete=platform_names)
+@click.option(
+    "--project",
+    "key",
+    default="",
+    help="platform:id, connected or not; default all that are.",
+    shell_complete=project_keys,
+)
 @click.option("--fix", is_flag=True, help="Do what can safely be done, say what, and look again.")
 @as_json_option
 def doctor(platform: str, key: str, fix: bool, as_json: bool) -> None:
@@ -33,6 +39,7 @@ def doctor(platform: str, key: str, fix: bool, as_json: bool) -> None:
 
     Example: hardfirst doctor label-studio --project label-studio:12
     """
+    from common import config
     from common.doctor.doctor import Wanted, examine, mend
     from common.doctor.findings import of_error
 
@@ -44,9 +51,10 @@ def doctor(platform: str, key: str, fix: bool, as_json: bool) -> None:
     except SettingError as error:
         found = [of_error("settings", error)]
     else:
-        found = examine(settings, wanted)
-        if fix and (done := mend(found)):
+        with busy("looking"):
             found = examine(settings, wanted)
+            if fix and (done := mend(found)):
+                found = examine(settings, wanted)
     _report(found, done, as_json=as_json)
     sys.exit(1 if any(f.state == "problem" for f in found) else 0)
 
@@ -55,7 +63,7 @@ def _report(found: Sequence[Finding], done: Sequence[str], *, as_json: bool) -> 
     if as_json:
         rows = [{n: getattr(f, n) for n in ("about", "name", "state", "evidence", "fix")} for f in found]
         counts = {state: sum(f.state == state for f in found) for state in STYLES}
-        click.echo(json.dumps({"findings": rows, "counts": counts, "done": list(done)}, indent=2))
+        dump({"findings": rows, "counts": counts, "done": list(done)})
         return
     for text in done:
         say(f"fixed {text}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,7 +53,13 @@ class LabelledSet:
 
 
 def export_project(
-    settings: Settings, key: str, out: Path, number: int | None = None, *, links: bool = False
+    settings: Settings,
+    key: str,
+    out: Path,
+    number: int | None = None,
+    *,
+    links: bool = False,
+    tell: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write ``out``: images/, labels/, data.yaml, manifest.json; an earlier export there is replaced.
 
@@ -63,6 +69,7 @@ def export_project(
         out: A folder that is new, empty or an earlier export.
         number: Of the round; None = what a round would see now.
         links: Link images instead of copying them: quick, but bound to this machine.
+        tell: Told (images copied, of how many).
 
     Returns:
         'project', 'folder', 'round', 'train' and 'val' (images), 'boxes', 'held', 'missing', 'classes', 'reports'.
@@ -76,7 +83,7 @@ def export_project(
     with project_tools(settings, key) as (tools, row):
         found = labelled_set(tools, row, number)
     origin = {"project": key, "round": found.round, "revision": found.revision}
-    manifest = write_export(found, out, origin, links=links)
+    manifest = write_export(found, out, origin, links=links, tell=tell)
     return {
         "project": key,
         "folder": str(out.resolve()),
@@ -122,7 +129,14 @@ def check_free(out: Path) -> None:
         raise SettingError(f"--out is {str(out)!r}, which holds other things: name a new or an empty folder")
 
 
-def write_export(found: LabelledSet, out: Path, origin: dict[str, Any], *, links: bool) -> Manifest:
+def write_export(
+    found: LabelledSet,
+    out: Path,
+    origin: dict[str, Any],
+    *,
+    links: bool,
+    tell: Callable[[int, int], None] | None = None,
+) -> Manifest:
     """Written beside its place and moved there, so that a folder never looks whole when it is not.
 
     Args:
@@ -130,6 +144,7 @@ def write_export(found: LabelledSet, out: Path, origin: dict[str, Any], *, links
         out: See ``check_free``.
         origin: Goes into the manifest as 'export'.
         links: Link images instead of copying them.
+        tell: See ``export_project``.
 
     Raises:
         SettingError: ``out`` cannot be written.
@@ -140,7 +155,7 @@ def write_export(found: LabelledSet, out: Path, origin: dict[str, Any], *, links
             write_dataset(fresh, found.train, found.val, found.classes)
             manifest = read_manifest(fresh)
             if not links:
-                _copy_images(fresh, manifest)
+                _copy_images(fresh, manifest, tell)
             _make_portable(fresh, manifest, origin)
             _move(fresh, out)
     except OSError as error:
@@ -158,8 +173,10 @@ def _beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _copy_images(folder: Path, manifest: Manifest) -> None:
-    for entry in manifest.entries:
+def _copy_images(folder: Path, manifest: Manifest, tell: Callable[[int, int], None] | None) -> None:
+    for done, entry in enumerate(manifest.entries, start=1):
+        if tell is not None:
+            tell(done, len(manifest.entries))
         link = folder / "images" / entry.split / entry.file
         if link.is_symlink():
             source = link.resolve()

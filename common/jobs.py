@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
+from common import logs
 from common.ports import TrainingProgress, TrainingSpec
 from common.yolo import offline, trainer
 
@@ -43,7 +44,9 @@ class LocalRunner:
                 _stop([self._children[folder]])
             if not trainer.begin(spec):
                 return
-            self._children[folder] = self._starter.submit(self._spawn, folder, spec.threads).result()
+            self._children[folder] = self._starter.submit(
+                self._spawn, folder, spec.threads, logs.environment()
+            ).result()
             log.info("training %s started as process %d", folder.name, self._children[folder].pid)
 
     def poll(self, folder: Path) -> TrainingProgress:
@@ -70,12 +73,12 @@ class LocalRunner:
         child = self._children.get(folder)
         return child is not None and child.poll() is None
 
-    def _spawn(self, folder: Path, threads: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, folder: Path, threads: int, told: dict[str, str]) -> subprocess.Popen[bytes]:
         with (folder / trainer.LOG).open("ab") as out:
             return subprocess.Popen(
                 trainer.command(folder, os.getpid()),
                 cwd=folder,
-                env=offline.child_env(self._home, threads),
+                env=offline.child_env(self._home, threads) | told,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from common import config
+from common.completion import Names, project_keys
+from common.errors import RefusedError
+from common.terminal import dump, note, progress, say, table
 
 if TYPE_CHECKING:
     from common.loop.tools import Tools
     from common.store.projects import ProjectRow
+    from common.terminal import Tell
 
-WIDE = 240
-"""Columns of a table where nobody looks: what is piped is not folded."""
+LOOK_S = 1.0
+"""Between two looks at a round that is waited for."""
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
-project_option = click.option("--project", "key", required=True, help="platform:id, such as label-studio:12 or cvat:4.")
-
-
-def say(text: str, style: str | None = None) -> None:
-    """One line, as long as it is: what people and grep read."""
-    Console().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+project_option = click.option(
+    *("--project", "key"),
+    required=True,
+    help="platform:id, such as label-studio:12 or cvat:4.",
+    shell_complete=project_keys,
+)
 
 
 def _ask(key: str, call: Callable[[Tools, ProjectRow], Any]) -> Any:
+    from common import config, logs
     from common.connection import project_tools
 
-    with project_tools(config.load(), key) as (tools, row):
+    with logs.bound(trace=logs.fresh()), project_tools(config.load(), key) as (tools, row):
         return call(tools, row)
 
 
@@ -42,33 +42,6 @@ def _answer(key: str, name: str) -> Any:
     from common.loop.asking import ANSWERS
 
     return _ask(key, ANSWERS[name])
-
-
-def _dump(found: Any) -> None:
-    click.echo(json.dumps(found, indent=2))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """Numbers to the right; the last column takes what width is left."""
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False)
-    for number, head in enumerate(heads):
-        last = number == len(heads) - 1
-        plain = any(isinstance(row[number], str) and not _is_figure(row[number]) for row in rows)
-        table.add_column(head, justify="left" if plain else "right", no_wrap=not last, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    console = Console(markup=False, highlight=False)
-    if not sys.stdout.isatty():
-        console = Console(markup=False, highlight=False, width=WIDE)
-    console.print(table)
-
-
-def _is_figure(text: str) -> bool:
-    return not text or text[0] in "+-.0123456789"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 @click.command()
@@ -81,7 +54,7 @@ def rounds(key: str, as_json: bool) -> None:
     """
     found = _answer(key, "rounds")
     if as_json:
-        return _dump(found)
+        return dump(found)
     if not found["rounds"]:
         return say(f"no round yet; `hardfirst status --project {key}` says what it waits for")
     heads = ("round", "state", "verdict", "labels", "validation images", "mAP50", "mAP50-95", "seconds", "reason")
@@ -90,7 +63,7 @@ def rounds(key: str, as_json: bool) -> None:
         [*(r[n] for n in names), f"{r['seconds']:.0f}", ("serves; " if r["serves"] else "") + r["reason"]]
         for r in found["rounds"]
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 @click.command()
@@ -103,11 +76,11 @@ def curve(key: str, as_json: bool) -> None:
     """
     found = _answer(key, "curve")
     if as_json:
-        return _dump(found)
+        return dump(found)
     points = found["points"]
     if points:
         heads = ("round", "labels", "mAP50", "90 %", "mAP50-95", "90 %", "gain per 100", "images", "note")
-        _table(heads, [_point(p) for p in points], f"measured on {found['images']} images of round {found['round']}")
+        table(heads, [_point(p) for p in points], f"measured on {found['images']} images of round {found['round']}")
         _classes([p for p in points if p["current"]])
     if found["note"]:
         say(found["note"])
@@ -129,22 +102,49 @@ def _classes(points: list[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(name for p in points for name, c in p["classes"].items() if "ap50" in c))
     if names:
         rows = [[name, *(p["classes"].get(name, {}).get("ap50") for p in points)] for name in names]
-        _table(["AP50 of class", *(f"round {p['trained']}" for p in points)], rows)
+        table(["AP50 of class", *(f"round {p['trained']}" for p in points)], rows)
 
 
 @click.command()
 @project_option
 @click.option("--now", is_flag=True, help="What it does anyway.")
+@click.option("--wait", is_flag=True, help="Until the round has ended; code 1 when it failed or was cancelled.")
 @as_json_option
-def train(key: str, now: bool, as_json: bool) -> None:  # noqa: ARG001
+def train(key: str, now: bool, wait: bool, as_json: bool) -> None:  # noqa: ARG001
     """Start a round now, whatever the number of new labels.
 
-    Example: hardfirst train --project label-studio:12 --now
+    Example: hardfirst train --project label-studio:12 --wait
     """
     from common.loop.asking import ask_training
 
-    found = _ask(key, ask_training)
-    return _dump(found) if as_json else say(f"asked; `hardfirst status --project {key}` shows the progress")
+    if not wait:
+        found = _ask(key, ask_training)
+        return dump(found) if as_json else say(f"asked; `hardfirst status --project {key}` shows the progress")
+    with progress("epochs", quiet=as_json) as tell:
+        found = _ask(key, lambda tools, row: _wait(tools, row, tell))
+    if found["state"] != "done":
+        raise RefusedError(f"round {found['number']} of {key} {found['state']}: {found['reason']}")
+    return dump({"project": key, **found}) if as_json else say(f"round {found['number']} is done: {found['reason']}")
+
+
+def _wait(tools: Tools, row: ProjectRow, tell: Tell) -> dict[str, Any]:
+    """Ask for a round, and follow it to its end; the answer is its entry of the history."""
+    from common.loop.asking import ask_training
+    from common.loop.history import training_history
+
+    before = tools.store.rounds.newest(row.key)
+    number = before.number if before else 0
+    ask_training(tools, row)
+    note(f"asked, Ctrl-C ends only the waiting; `hardfirst status --project {row.key}` says what it waits for")
+    while True:
+        newest = tools.store.rounds.newest(row.key)
+        if newest is not None and newest.number > number:
+            if newest.state != "running":
+                return next(r for r in training_history(tools, row) if r["number"] == newest.number)
+            tell(int(newest.progress.get("epoch", 0)), int(newest.progress.get("epochs", 0)))
+        elif (now := tools.store.projects.get(row.key)) is None or now.training_asked is None:
+            raise RefusedError(f"the wish for a round of {row.key} was taken back")
+        time.sleep(LOOK_S)
 
 
 @click.command()
@@ -158,7 +158,7 @@ def cancel(key: str, as_json: bool) -> None:
     from common.loop import asking
 
     found = _ask(key, asking.cancel)
-    return _dump(found) if as_json else say(f"round {found['round']} is cancelled; the model that served serves on")
+    return dump(found) if as_json else say(f"round {found['round']} is cancelled; the model that served serves on")
 
 
 @click.command()
@@ -176,7 +176,7 @@ def rollback(key: str, to: str | None, as_json: bool) -> None:
 
     found = _ask(key, lambda tools, row: ask_way_back(tools, row, to))
     if as_json:
-        return _dump(found)
+        return dump(found)
     return say(
         f"asked: from {found['from'] or 'no queue'} to {found['to']}; `hardfirst status --project {key}` tells when"
     )
@@ -195,7 +195,7 @@ def promote(key: str, number: int, as_json: bool) -> None:
 
     found = _ask(key, lambda tools, row: ask_promotion(tools, row, number))
     if as_json:
-        return _dump(found)
+        return dump(found)
     return say(f"asked: the model of round {number} is to serve; `hardfirst status --project {key}` tells when")
 
 
@@ -210,11 +210,13 @@ def export(key: str, number: int | None, out: Path, links: bool, as_json: bool) 
 
     Example: hardfirst export --project label-studio:12 --out cells
     """
+    from common import config
     from common.export import export_project
 
-    found = export_project(config.load(), key, out, number, links=links)
+    with progress("images", quiet=as_json) as tell:
+        found = export_project(config.load(), key, out, number, links=links, tell=tell)
     if as_json:
-        return _dump(found)
+        return dump(found)
     counts = f"{found['train']} images to train on, {found['val']} to measure on, {found['boxes']} boxes"
     say(f"{counts}: {Path(found['folder']) / 'data.yaml'}")
     for what, why in (("held", "look-alikes of those are left out"), ("missing", "labelled images cannot be read")):
@@ -227,7 +229,13 @@ def export(key: str, number: int | None, out: Path, links: bool, as_json: bool) 
 
 @click.command()
 @project_option
-@click.option("--state", default="open", help="open, dismissed or gone.", show_default=True)
+@click.option(
+    "--state",
+    default="open",
+    help="open, dismissed or gone.",
+    show_default=True,
+    shell_complete=Names(["open", "dismissed", "gone"]),
+)
 @click.option("--dismiss", "finding", type=int, help="This one is fine: not listed again while the label stays.")
 @as_json_option
 def review(key: str, state: str, finding: int | None, as_json: bool) -> None:
@@ -239,14 +247,14 @@ def review(key: str, state: str, finding: int | None, as_json: bool) -> None:
 
     if finding is not None:
         done = _ask(key, lambda tools, row: asking.dismiss_finding(tools, row, finding))
-        return _dump(done) if as_json else say(f"dismissed {finding}")
+        return dump(done) if as_json else say(f"dismissed {finding}")
     found = _ask(key, lambda tools, row: asking.review(tools, row, state))
     if as_json:
-        return _dump(found)
+        return dump(found)
     if not found["review"]:
         return say("nothing to look at")
     names = ("id", "sample", "kind", "weight", "round", "reason", "link")
-    return _table(names, [[f[n] for n in names] for f in found["review"]])
+    return table(names, [[f[n] for n in names] for f in found["review"]])
 
 
 @click.command()
@@ -259,7 +267,7 @@ def kpi(key: str, as_json: bool) -> None:
     """
     found = _answer(key, "kpi")
     if as_json:
-        return _dump(found)
+        return dump(found)
     for name, value in found.items():
         if isinstance(value, dict):
             say(name.replace("_", " "), style="bold")

@@ -14,6 +14,7 @@ from types import FrameType
 
 import psutil
 
+from common import logs
 from common.errors import StoreError
 from common.loop import ActiveLearningLoop
 from common.store import Store
@@ -113,13 +114,14 @@ class Worker:
 
     def _step(self, key: str) -> bool:
         try:
-            with self._kept(key):
+            with logs.bound(project=key), self._kept(key):
                 moved = self._loop.step(key)
         except StoreError:
             raise
         except Exception as error:
-            log.exception("%s: unexpected %s", key, type(error).__name__)
-            self._rest(key, error)
+            with logs.bound(**logs.of_error(error)):
+                log.exception("%s: unexpected %s", key, type(error).__name__)
+                self._rest(key, error)
             return False
         self._rests.pop(key, None)
         return moved

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
-from common import config
+from common import terminal
+from common.completion import ACQUISITIONS, DEVICES, STRATEGIES, VIEWS, Names
 from common.errors import ModelError, SettingError
-from common.experiments.limits import require_device
 
 if TYPE_CHECKING:
     from common.config import Settings
@@ -32,14 +30,23 @@ _FLAGS = {
 _SERVICE = ("model", "device")
 """Those of them that a project has no value of its own of."""
 
+acquisition_option = click.option(
+    "--acquisition",
+    help="Acquisition function of one instance.  [HARDFIRST_ACQUISITION]",
+    shell_complete=Names(ACQUISITIONS),
+)
+strategy_names = Names(STRATEGIES)
+"""Completes them."""
 model_option = click.option(
     "--model", help="Weights (.pt), or an architecture (.yaml) for a cold start.  [HARDFIRST_MODEL]"
 )
 imgsz_option = click.option("--imgsz", type=int, help="Pixels of the long side, a multiple of 32.  [HARDFIRST_IMGSZ]")
 committee_option = click.option(
-    "--committee", help="Second looks: flip, half, heads, paths of other weights (.pt).  [HARDFIRST_COMMITTEE]"
+    "--committee",
+    help="Second looks: flip, half, heads, paths of other weights (.pt).  [HARDFIRST_COMMITTEE]",
+    shell_complete=Names(VIEWS, many=True),
 )
-device_option = click.option("--device", help="auto, cpu, mps, 0.  [HARDFIRST_DEVICE]")
+device_option = click.option("--device", help="auto, cpu, mps, 0.  [HARDFIRST_DEVICE]", shell_complete=Names(DEVICES))
 
 
 def settings_of(given: dict[str, Any]) -> Settings:
@@ -51,6 +58,8 @@ def settings_of(given: dict[str, Any]) -> Settings:
         UnknownNameError: A strategy, an acquisition function, an aggregation or a view that is not registered.
         SettingError: A value that is not allowed, or a device this machine does not have.
     """
+    from common import config
+    from common.experiments.limits import require_device
     from common.loop.project_settings import check
 
     base = config.load(**{name: given[name] for name in _SERVICE if given[name] is not None})
@@ -74,6 +83,7 @@ def open_model(settings: Settings) -> tuple[Models, Model]:
         SettingError: They are not there, and no cold start was asked for by naming an architecture.
         ModelError: They are broken or unsafe.
     """
+    from common import config
     from common.yolo.models import YoloModels
 
     models = YoloModels(settings, _by_path(settings))
@@ -90,20 +100,22 @@ def open_model(settings: Settings) -> tuple[Models, Model]:
     return models, model
 
 
-def _by_path(settings: Settings, named: Callable[[str], str] = config.variable) -> frozenset[str]:
+def _by_path(settings: Settings, named: Callable[[str], str] | None = None) -> frozenset[str]:
     """Members of the committee that are named by their path, as --model is, and not by their name in the model folder.
 
     Raises:
         SettingError: A path that leads to no file.
     """
+    from common.config import variable
     from common.loop.project_settings import is_weights
     from common.ports import VIEWS
 
     paths = [n for n in settings.committee if n.endswith(".pt") and not is_weights(settings.models, n)]
     for name in paths:
         if not Path(name).expanduser().is_file():
+            called = (named or variable)("committee")
             raise SettingError(
-                f"{named('committee')} names {name!r}, but there is no such file, nor one in {settings.models}: "
+                f"{called} names {name!r}, but there is no such file, nor one in {settings.models}: "
                 f"give the path of a .pt file, or one of {list(VIEWS)}"
             )
     return frozenset(paths)
@@ -118,37 +130,11 @@ def note(text: str) -> None:
     """A sentence a person should read, on the error stream."""
     from common.experiments.files import plain
 
-    text = plain(Path(text))
-    Console(stderr=True).print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    terminal.note(f"note: {plain(Path(text))}", style="yellow")
 
 
 def say(text: str) -> None:
     """One line, as long as it is."""
     from common.experiments.files import plain
 
-    Console().print(plain(Path(text)), markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the error stream with the time that is left; (done, all) moves it."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    shown = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*shown, console=Console(stderr=True), disable=quiet, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    terminal.say(plain(Path(text)))

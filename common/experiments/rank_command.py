@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from common.commands import INTERRUPTED
 from common.errors import SettingError
 from common.experiments import command_line
 from common.experiments.command_line import (
+    acquisition_option,
     committee_option,
     device_option,
     imgsz_option,
     model_option,
     names_of,
     note,
-    progress,
     say,
     settings_of,
+    strategy_names,
 )
+from common.terminal import dump, progress
+from common.terminal import note as tell_person
 
 if TYPE_CHECKING:
     from common.experiments.rank import Report
 
 TOP = 5
 """Images named on the terminal."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @click.command()
@@ -37,11 +37,11 @@ INTERRUPTED = 130
 @model_option
 @click.option("--labelled", type=click.Path(path_type=Path), help="List of images that have a label: paths or names.")
 @click.option("--budget", type=int, help="Places wanted; default all.")
-@click.option("--strategy", help="Query strategy.  [HARDFIRST_STRATEGY]")
+@click.option("--strategy", help="Query strategy.  [HARDFIRST_STRATEGY]", shell_complete=strategy_names)
 @click.option(
     "--option", "strategy_options", multiple=True, metavar="NAME=VALUE", help="Of the strategy; may be repeated."
 )
-@click.option("--acquisition", help="Acquisition function of one instance.  [HARDFIRST_ACQUISITION]")
+@acquisition_option
 @committee_option
 @click.option("--classes", help="Only these classes of the model count: a,b.")
 @click.option("--data", type=click.Path(path_type=Path), help="data.yaml whose names are the classes.")
@@ -64,7 +64,7 @@ def rank(source: Path, out: Path, *, as_json: bool, **given: Any) -> None:
     """
     from common.experiments.rank import Request, run
     from common.experiments.ranking import Wish
-    from common.store import open_store
+    from common.opening import opened
     from common.strategies import REGISTRY
 
     settings = settings_of(given)
@@ -74,22 +74,19 @@ def rank(source: Path, out: Path, *, as_json: bool, **given: Any) -> None:
     wish = Wish(given["budget"], given["random_slice"])
     request = Request(source, out, wish, given["labelled"], names_of(given["classes"]), given["data"], sheet)
     models, model = command_line.open_model(settings)
-    store = open_store(settings.database, settings.folder)
     try:
-        with progress("scoring", quiet=as_json) as tell:
+        with opened(settings) as store, progress("scoring", quiet=as_json) as tell:
             report = run(request, settings, store, models, model, tell)
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was scored is kept, the same command goes on from there")
+        tell_person("stopped; what was scored is kept, the same command goes on from there")
         raise SystemExit(INTERRUPTED) from None
-    finally:
-        store.close()
     _tell(report, as_json=as_json)
 
 
 def _tell(report: Report, *, as_json: bool) -> None:
     s = report.summary
     if as_json:
-        click.echo(json.dumps({**s, "top": report.rows[:TOP], "notes": report.notes}, indent=2))
+        dump({**s, "top": report.rows[:TOP], "notes": report.notes})
         return
     for sentence in report.notes:
         note(sentence)

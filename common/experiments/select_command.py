@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from common.completion import DEVICES, STRATEGIES, Names
+
 _file = click.Path(path_type=Path)
 
 
@@ -17,10 +19,12 @@ _file = click.Path(path_type=Path)
 @click.option("--utility", type=_file, help=".npy, (n,): higher = more informative.")
 @click.option("--labelled", type=_file, help=".npy: row numbers that have a label, or a mask.")
 @click.option("--budget", required=True, type=int, help="Rows wanted.")
-@click.option("--strategy", required=True, help="Query strategy: core_set, hybrid, ...")
+@click.option(
+    "--strategy", required=True, help="Query strategy: core_set, hybrid, ...", shell_complete=Names(STRATEGIES)
+)
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the strategy; may be repeated.")
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
-@click.option("--device", default="cpu", show_default=True, help="auto, cpu, mps, 0.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, mps, 0.", shell_complete=Names(DEVICES))
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.option("--out", required=True, type=_file, help=".npy: row numbers, int64, best first.")
 def select(*, as_json: bool, **given: Any) -> None:

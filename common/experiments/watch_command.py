@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from common.errors import SettingError
 from common.experiments import command_line
 from common.experiments.command_line import (
+    acquisition_option,
     committee_option,
     device_option,
     imgsz_option,
@@ -21,10 +23,11 @@ from common.experiments.command_line import (
     say,
     settings_of,
 )
+from common.terminal import note as tell_person
 
 if TYPE_CHECKING:
     from common.config import Settings
-    from common.experiments.journal import Journal
+    from common.experiments.journal import Journal, Line
     from common.experiments.ranking import Classes
     from common.experiments.scoring import Scorer
 
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--restart", is_flag=True, help="Begin anew; the old --out is kept under another name.")
 @click.option("--requeue", multiple=True, metavar="IMAGE", help="Put an image into the queue by hand; end.")
 @click.option("--unqueue", multiple=True, metavar="IMAGE", help="Take an image out of the queue by hand; end.")
-@click.option("--acquisition", help="Acquisition function of one instance.  [HARDFIRST_ACQUISITION]")
+@acquisition_option
 @click.option(
     "--option",
     "options",
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 @click.option("--classes", help="Only these classes of the model count: a,b.")
 @imgsz_option
 @device_option
+@click.option("--json", "as_json", is_flag=True, help="For scripts: an object per decision, one per line.")
 def watch(folder: Path, out: Path, requeue: tuple[str, ...], unqueue: tuple[str, ...], **given: Any) -> None:
     """Score images as they arrive in a folder; queue the share of them that teaches the model most.
 
@@ -70,7 +74,7 @@ def watch(folder: Path, out: Path, requeue: tuple[str, ...], unqueue: tuple[str,
         for name in names:
             image = Path(name) if Path(name).is_file() else folder / name
             line = reverse(journal, image, queued=queued)
-            say(f"{line.path}: {line.reason}")
+            _hear(line) if given["as_json"] else say(f"{line.path}: {line.reason}")
     if not (requeue or unqueue):
         require(folder, given["rate"], given["interval"])
         deduplicate, settings = _deduplicate(given["options"]), settings_of(given)
@@ -84,46 +88,58 @@ def _watch(folder: Path, journal: Journal, settings: Settings, given: dict[str, 
     from common.experiments.ranking import project_classes
     from common.experiments.scoring import Scorer
     from common.experiments.watch import Watcher
-    from common.store import open_store
+    from common.opening import opened
 
+    hear = _hear if given["as_json"] else _tell
     models, model = command_line.open_model(settings)
     classes = project_classes(model, names_of(given["classes"]))
     if not classes.columns:
         raise SettingError(f"--model is {settings.model!r}, which knows no class: watch needs trained weights (.pt)")
-    store = open_store(settings.database, settings.folder)
     try:
-        scorer = Scorer(store, models, model, settings)
-        _begin(journal, scorer, settings, classes, restart=given["restart"])
-        watcher = Watcher(
-            folder,
-            journal,
-            scorer,
-            Judge(classes, settings.acquisition),
-            rate=given["rate"],
-            deduplicate=deduplicate,
-            max_bytes=int(settings.max_image_mb * 2**20),
-            hear=lambda line: say(f"{'queued' if line.queued == 'yes' else 'kept':<6}  {line.path}  {line.reason}"),
-            complain=note,
-        )
-        watcher.run(given["interval"], once=given["once"])
+        with opened(settings) as store:
+            scorer = Scorer(store, models, model, settings)
+            _begin(journal, scorer, settings, classes, given)
+            watcher = Watcher(
+                folder,
+                journal,
+                scorer,
+                Judge(classes, settings.acquisition),
+                rate=given["rate"],
+                deduplicate=deduplicate,
+                max_bytes=int(settings.max_image_mb * 2**20),
+                hear=hear,
+                complain=note,
+            )
+            watcher.run(given["interval"], once=given["once"])
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on from here")
+        tell_person("stopped; the same command goes on from here")
     else:
         for path in watcher.unfinished:
             note(f"{path}: left alone, it is still being written")
-    finally:
-        store.close()
     lines = journal.lines()
-    say(f"{len({line.sha256 for line in lines})} images decided, {len(queue(lines))} in the queue: {journal.path}")
+    decided, queued = len({line.sha256 for line in lines}), len(queue(lines))
+    if given["as_json"]:
+        click.echo(json.dumps({"decided": decided, "queued": queued, "out": str(journal.path)}))
+    else:
+        say(f"{decided} images decided, {queued} in the queue: {journal.path}")
 
 
-def _begin(journal: Journal, scorer: Scorer, settings: Settings, classes: Classes, *, restart: bool) -> None:
+def _tell(line: Line) -> None:
+    say(f"{'queued' if line.queued == 'yes' else 'kept':<6}  {line.path}  {line.reason}")
+
+
+def _hear(line: Line) -> None:
+    """Seen at once by who reads the pipe."""
+    click.echo(json.dumps({**asdict(line), "queued": line.queued == "yes"}))
+
+
+def _begin(journal: Journal, scorer: Scorer, settings: Settings, classes: Classes, given: dict[str, Any]) -> None:
     from common.experiments import made_with
     from common.experiments.watch import now
 
-    old = journal.set_aside() if restart else None
+    old = journal.set_aside() if given["restart"] else None
     if old is not None:
-        say(f"{journal.path} begins anew; what was in it is {old}")
+        (note if given["as_json"] else say)(f"{journal.path} begins anew; what was in it is {old}")
     model = scorer.model
     made = made_with.MadeWith(
         model.sha256,

@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common import logs
 from common.errors import HardfirstError, TrainingError
 from common.lifeline import die_with, die_without
 from common.yolo import files, offline, trainer
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("common.yolo.train_child")
 _NICER = 5
 _LOCK_S = 10.0
 """How long to wait for another child in the same folder to end."""
@@ -38,10 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     if given.parent:
         die_with(given.parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     os.nice(_NICER)
-    folder = given.folder.resolve()
+    with logs.inherited("training", owns=bool(given.parent)):
+        return _train(given.folder.resolve())
+
+
+def _train(folder: Path) -> int:
     started = time.time()
+    log.info("training in %s begins as process %d", folder, os.getpid())
     try:
         with _alone(folder):
             _work(folder, started)
@@ -50,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         failed = {"state": "failed", "message": sentence(error, folder), "token": trainer.token(folder)}
         files.write_json(folder / trainer.RESULT, failed)
         return 1
+    log.info("training in %s ended after %.0f s", folder, time.time() - started)
     return 0
 
 

@@ -206,6 +206,8 @@ def test_report_writes_what_it_prints(tmp_path: Path) -> None:
     assert "core_set loses to uniform on cards" in done.output
     report = json.loads((tmp_path / "report.json").read_text())
     assert [a["arm"] for a in report["arms"]] == ["uniform", "hybrid", "core_set"], "as they were asked for"
+    told = CliRunner().invoke(main, ["backtest", "--report", "--json", "--out", str(tmp_path)])
+    assert json.loads(told.stdout) == {**report, "folder": str(tmp_path)}
     with (tmp_path / "report.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 * 3 + 2

@@ -12,8 +12,9 @@ from backtest_fakes import make_task
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from common import terminal
 from common.cli import main
-from common.experiments.backtest import runs, show
+from common.experiments.backtest import runs
 from common.experiments.backtest.arms import parse
 from common.experiments.backtest.runs import BacktestError
 from common.experiments.backtest.task import Recipe, Run, Source
@@ -158,9 +159,9 @@ def test_a_unit_that_fails_says_why_and_where(tmp_path: Path) -> None:
 
 def test_without_a_terminal_a_line_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     out: Any = io.StringIO()
-    tell = show._lines(Console(file=out, width=100))
+    tell = terminal.lines("trainings", Console(file=out, width=100), at_once=True)
     for second, done in ((0, 5), (30, 6), (120, 7), (130, 8), (600, 15)):
         now[0] = float(second)
         tell(done, 15)

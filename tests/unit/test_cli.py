@@ -116,7 +116,7 @@ def test_the_list_of_commands_is_what_people_need() -> None:
     shown = {n for n, c in main.commands.items() if not c.hidden}
     people = {"serve", "connect", "disconnect", "forget", "status", "train", "set", "settings", "watch", "doctor"}
     rounds = {"rounds", "curve", "cancel", "rollback", "promote", "export", "review", "kpi"}
-    assert shown == people | rounds | {"rank", "select", "backtest"}
+    assert shown == people | rounds | {"rank", "select", "backtest", "completion"}
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["connect"], ["status", "--wrong"], ["train"]])
@@ -437,7 +437,7 @@ def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin:
     assert one["key"] == "fake:2"
     assert set(one) == {
         *("key", "title", "state", "images", "labels", "training", "verdict", "advice", "queue", "model", "classes"),
-        *("settings", "platform", "warnings", "journal"),
+        *("trace", "settings", "platform", "warnings", "journal"),
     }
 
 

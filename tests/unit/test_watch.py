@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -377,6 +378,9 @@ def test_the_command_decides_reverses_and_counts(
     assert anew.exit_code == 0
     assert "queue.csv begins anew; what was in it is queue.1.csv" in anew.output
     assert (tmp_path / "queue.1.csv").read_bytes() == before
+    *decided, counted = map(json.loads, run("--once", "--restart", "--json").stdout.splitlines())
+    assert {Path(line["path"]).name for line in decided} >= {"1.png", "2.png", "3.png"}
+    assert (counted["decided"], counted["queued"]) == (3, sum(line["queued"] for line in decided))
     assert run("--restart", "--requeue", "1.png").exit_code == 2
     models.usable = False
     cold = run("--once")

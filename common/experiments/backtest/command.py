@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from common.commands import INTERRUPTED
+from common.completion import DEVICES, Names
 from common.errors import SettingError
 
 if TYPE_CHECKING:
@@ -36,13 +38,14 @@ if TYPE_CHECKING:
 @click.option("--aa", is_flag=True, help="Add uniform once more: its differences to uniform are noise.")
 @click.option("--uniform-repeats", default=1, show_default=True, help="Draws of uniform that are averaged.")
 @click.option("--views", default="", metavar="flip,half,heads", help="More looks of the detector when it scores.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, 0.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, 0.", shell_complete=Names(DEVICES))
 @click.option("--jobs", default=1, show_default=True, help="Units played at the same time.")
 @click.option("--threads", default=0, show_default=True, help="CPU threads of each; 0 = all cores / jobs.")
 @click.option("--max-minutes", default=0.0, help="Stop after the round that passes this; run again to go on.")
 @click.option("--report", "only_report", is_flag=True, help="Train nothing; make the report from what is there.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: what report.json holds.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of results.")
-def backtest(out: Path, *, only_report: bool, **given: Any) -> None:
+def backtest(out: Path, *, only_report: bool, as_json: bool, **given: Any) -> None:
     """Replay active learning on a labelled set: what would we have saved?
 
     Every round of a unit is on the disk when it ends: the same command goes on where it was stopped; new strategies,
@@ -52,20 +55,22 @@ def backtest(out: Path, *, only_report: bool, **given: Any) -> None:
     """
     from common.experiments.backtest.show import progress, show
 
-    whole = True
+    whole, stopped = True, False
     if not only_report:
         from common.experiments.backtest import runs
 
         run = _run(out.resolve(), given)
         runs.check(run)
         try:
-            with progress() as tell:
+            with progress(quiet=as_json) as tell:
                 whole = runs.play(run, tell)
         except KeyboardInterrupt:
-            whole = False
-    show(out.resolve())
+            whole, stopped = False, True
+    show(out.resolve(), as_json=as_json)
     if not whole:
         click.echo("not everything is played: run the same command again to go on", err=True)
+    if stopped:
+        raise SystemExit(INTERRUPTED)
 
 
 def _run(out: Path, given: dict[str, Any]) -> Run:

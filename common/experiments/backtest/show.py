@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import csv
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from common import terminal
 from common.experiments.backtest.tables import Table
 from common.yolo import files
 
 _WIDE = 170
 """Columns of the tables where there is no terminal."""
-_LINE_S = 60.0
-"""Where no bar can be drawn, a line says how far it is about so often."""
 
 
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
+def progress(*, quiet: bool = False) -> AbstractContextManager[terminal.Tell]:
     """A bar over all trainings, or a line a minute; what it yields is told how many have ended, of how many."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(console)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
-        row = bar.add_task("trainings", total=None)
-        yield lambda done, total: bar.update(row, total=total, completed=done)
+    return terminal.progress("trainings", quiet=quiet, pace_s=3600, at_once=True)
 
 
-def _lines(console: Console) -> Callable[[int, int], None]:
-    """Tell in lines: how many, and how long the rest will take at the pace so far."""
-    began, first, told = time.monotonic(), -1, float("-inf")
-
-    def tell(done: int, total: int) -> None:
-        nonlocal first, told
-        first, now = done if first < 0 else first, time.monotonic()
-        if now - told < _LINE_S and done < total:
-            return
-        told = now
-        left = f", about {(now - began) / (done - first) * (total - done) / 60:.0f} min left" if done > first else ""
-        console.print(f"{done} of {total} trainings{left}", highlight=False)
-
-    return tell
-
-
-def show(out: Path) -> None:
-    """Make the report of a folder of results, print its tables, say where its files are."""
+def show(out: Path, *, as_json: bool = False) -> None:
+    """Make the report of a folder of results; print its tables and say where its files are, or print it as JSON."""
     from common.experiments.backtest import runs
     from common.experiments.backtest.report import gather, long_rows, summarise
     from common.experiments.backtest.tables import device_sentence, noise_sentence, sentences, tables
@@ -76,6 +42,9 @@ def show(out: Path) -> None:
         from common.experiments.backtest.plot import draw
 
         draw(units, out / "curves.png")
+    if as_json:
+        terminal.dump(summary | {"said": said, "folder": str(out)})
+        return
     _print(made, said, f"{out}: report.md, report.json, report.csv{', curves.png' if units else ''}")
 
 
@@ -93,9 +62,9 @@ def _write_markdown(out: Path, made: list[Table], said: list[str]) -> None:
 
 
 def _print(made: list[Table], said: list[str], where: str) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDE)
+    console = terminal.console()
+    if not sys.stdout.isatty():
+        console.width = _WIDE
     console.print(said[0], markup=False, highlight=False)
     for table in made:
         shown = RichTable(title=table.title, box=box.SIMPLE, title_justify="left", title_style="bold")
