@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from bench import committee, connect, cvat, detector, duplicates, publish, selection, training, webhooks
+from bench import committee, connect, cvat, detector, duplicates, pages, publish, selection, training, webhooks
 from bench.report import Report, console, summary
 
 BENCHMARKS: dict[str, Callable[..., Report]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[..., Report]] = {
     "selection": selection.run,
     "committee": committee.run,
     "training": training.run,
+    "pages": pages.run,
 }
 
 

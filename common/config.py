@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, create_model
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from common.errors import SettingError
@@ -21,7 +23,27 @@ def _split(value: Any) -> Any:
 SECRET_HEADER = "X-Hardfirst-Secret"  # noqa: S105 - a name, not a secret
 """Header in which webhooks carry the secret."""
 
+
+def _path(value: str) -> str:
+    """'/a/b' of 'a/b/', '' of '/'."""
+    steps = value.strip("/").split("/") if value.strip("/") else []
+    if not all(re.fullmatch(r"[A-Za-z0-9._~-]+", step) and step.strip(".") for step in steps):
+        raise ValueError("give a path such as /hardfirst: letters, digits, '.', '_', '~', '-' between slashes")
+    return "".join(f"/{step}" for step in steps)
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _web_address(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("an address that begins with http:// or https:// is allowed")
+    return value.rstrip("/") or None
+
+
+WebAddress = Annotated[str | None, BeforeValidator(_web_address)]
 
 
 def _official(name: str) -> Any:
@@ -40,6 +62,8 @@ class Settings(BaseSettings):
     """Where Label Studio answers, for us."""
     label_studio_api_key: Annotated[SecretStr | None, _official("LABEL_STUDIO_API_KEY")] = None
     """Personal access token or legacy token."""
+    label_studio_links: WebAddress = None
+    """Where browsers reach Label Studio, when that is not LABEL_STUDIO_URL: links begin with it."""
     cvat_url: Annotated[str | None, _official("CVAT_URL")] = None
     """Where CVAT answers, for us."""
     cvat_access_token: Annotated[SecretStr | None, _official("CVAT_ACCESS_TOKEN")] = None
@@ -48,6 +72,8 @@ class Settings(BaseSettings):
     """User name at CVAT, instead of an access token."""
     cvat_password: Annotated[SecretStr | None, _official("CVAT_PASSWORD")] = None
     """Password at CVAT, instead of an access token."""
+    cvat_links: WebAddress = None
+    """Where browsers reach CVAT, when that is not CVAT_URL: links begin with it."""
     basic_auth_user: Annotated[str | None, _official("BASIC_AUTH_USER")] = None
     """User name that platforms and people must give us."""
     basic_auth_pass: Annotated[SecretStr | None, _official("BASIC_AUTH_PASS")] = None
@@ -62,6 +88,14 @@ class Settings(BaseSettings):
     """All state: database, models, rounds, images."""
     url: str | None = None
     """Where platforms reach us; default http://127.0.0.1:PORT."""
+    base_path: Annotated[str, AfterValidator(_path)] | None = None
+    """Path below which browsers find us behind a proxy, such as /hardfirst; default the path of HARDFIRST_URL."""
+    proxies: int = Field(default=0, ge=0)
+    """Reverse proxies in front, whose X-Forwarded-For, -Proto, -Host and -Prefix are believed; 0 = none are."""
+    hosts: Names = ()
+    """Names we answer to besides localhost and HARDFIRST_URL's; default no others, but any with Basic auth."""
+    api_token: SecretStr | None = None
+    """Token that scripts may send (Authorization: Bearer ...) instead of BASIC_AUTH_USER and BASIC_AUTH_PASS."""
     host: str | None = None
     """Address to listen on; default 127.0.0.1 without Basic auth, 0.0.0.0 with it."""
     port: int = Field(default=9090, ge=1, le=65535)
@@ -178,6 +212,16 @@ class Settings(BaseSettings):
         return (self.url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @property
+    def base(self) -> str:
+        """BASE_PATH, or the path of URL: '' or '/a/b'. Raises SettingError."""
+        if self.base_path is not None:
+            return self.base_path
+        try:
+            return _path(urlsplit(self.public_url).path)
+        except ValueError as error:
+            raise SettingError(f"HARDFIRST_URL is {self.url!r}: in its path, {error}") from error
+
+    @property
     def folder(self) -> Path:
         """HOME, absolute."""
         return self.home.expanduser().resolve()
@@ -289,4 +333,5 @@ def _sentence(error: Any, own: Iterable[str] = (), named: Callable[[str], str] =
     known = (
         named(name) if name in own else name if name.isupper() or name not in Settings.model_fields else variable(name)
     )
-    return f"{known} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{known} is {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -124,6 +124,8 @@ def run_web(settings: Settings, make_app: Callable[[], Any]) -> None:
     """Gunicorn in this process: one worker with threads, restarted when it hangs."""
     from gunicorn.app.base import BaseApplication
 
+    from common.logs.access import GunicornLines
+
     host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
 
     class Application(BaseApplication):  # type: ignore[misc]
@@ -138,7 +140,10 @@ def run_web(settings: Settings, make_app: Callable[[], Any]) -> None:
                 "keepalive": 5,
                 "proc_name": "hardfirst",
                 "loglevel": "warning",
+                "logger_class": GunicornLines,
+                "accesslog": "-" if settings.log_json else None,
                 "control_socket_disable": True,
+                "forwarded_allow_ips": "",  # what proxies say is believed in common.web.proxies, or not at all
                 "post_fork": _follow,
             }
             for name, value in options.items():

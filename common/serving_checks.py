@@ -21,6 +21,7 @@ def check_serving(settings: Settings) -> None:
     """
     project_settings.check(settings)
     check_login(settings)
+    _ = settings.base
     _check_address(settings)
     with opened(settings) as store:
         settings.secrets()
@@ -28,10 +29,12 @@ def check_serving(settings: Settings) -> None:
 
 
 def check_login(settings: Settings) -> None:
-    """Basic authentication takes a name and a password. Raises SettingError where one half is missing."""
+    """Basic auth takes a name and a password, a token both. Raises SettingError where something is missing."""
     if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
         missing = "BASIC_AUTH_PASS" if settings.basic_auth_user else "BASIC_AUTH_USER"
         raise SettingError(f"{missing} is not set but its other half is: set both, or none")
+    if settings.api_token and not settings.authenticated:
+        raise SettingError("HARDFIRST_API_TOKEN protects nothing alone: set BASIC_AUTH_USER and BASIC_AUTH_PASS, too")
 
 
 def _check_address(settings: Settings) -> None:

@@ -218,7 +218,8 @@ class LabelStudioPlatform:
 
     def link(self, sample: str) -> str:
         """The task, open in the Data Manager."""
-        return f"{self._api.base}/projects/{self._project}/data?task={sample}"
+        base = self._settings.label_studio_links or self._api.base
+        return f"{base}/projects/{self._project}/data?task={sample}"
 
     def media_origin(self) -> str:
         """Scheme, host and port of LABEL_STUDIO_URL."""

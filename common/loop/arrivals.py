@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.domain import Ints
+from common.loop import tracing
 from common.loop.ordering import (
     Scored,
     duplicate_groups,
@@ -59,9 +60,10 @@ def arrive_step(tools: Tools, row: ProjectRow) -> bool:
     model, _ = tools.serving(row)
     if not _takes(tools, publication, row, model, len(new)):
         return _ask_order(tools, row)
-    with tools.timed(row, "score"):
-        scored = score_some(tools, row, model, new)
-    return bool(scored) or _seat(tools, row, publication, model, new)
+    with tracing.about(tools, row, tracing.ORDER):
+        with tools.timed(row, "score"):
+            scored = score_some(tools, row, model, new)
+        return bool(scored) or _seat(tools, row, publication, model, new)
 
 
 def _settled(row: ProjectRow) -> dict[str, Any]:
@@ -121,6 +123,8 @@ def _seat(tools: Tools, row: ProjectRow, publication: PublicationRow, model: Mod
         return _ask_order(tools, row)
     places = _places(hall, seats, found.tolist(), notes, publication.total)
     tools.store.publications.insert(publication, places, arrivals)
+    tracing.keep(tools, row.key, tracing.SENDING)
+    tracing.drop(tools, row.key, tracing.ORDER)
     tools.store.journal.write(row.key, _told(hall, seats, publication))
     tools.seconds.pop(row.key, None)  # of the order that comes next this was no part
     log.info("%s: %d new images seated in %.1f s", row.key, len(places), time.monotonic() - started)

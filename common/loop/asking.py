@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from common import logs
 from common.errors import RefusedError
+from common.loop import tracing
 from common.loop.curve import summary
 from common.loop.history import training_history
 from common.loop.measures import kpis
@@ -15,9 +17,9 @@ from common.loop.tools import Tools
 from common.store.projects import ProjectRow
 
 
-def review(tools: Tools, row: ProjectRow, state: str = "open") -> dict[str, Any]:
-    """The review list, see ``reviewing.review_rows``. Raises UnknownNameError."""
-    return {"project": row.key, "review": review_rows(tools, row, state)}
+def review(tools: Tools, row: ProjectRow, state: str = "open", **page: Any) -> dict[str, Any]:
+    """The review list, see ``reviewing.review_rows``, which also takes ``page``. Raises UnknownNameError."""
+    return {"project": row.key, "review": review_rows(tools, row, state, **page)}
 
 
 ANSWERS: dict[str, Callable[[Tools, ProjectRow], Any]] = {
@@ -40,7 +42,9 @@ def ask_training(tools: Tools, row: ProjectRow) -> dict[str, Any]:
         raise RefusedError(
             f"{row.key} is not connected: run `hardfirst connect {row.platform} --project {row.external}` first"
         )
-    tools.store.projects.update(row.key, training_asked=tools.clock())
+    with logs.bound(trace=logs.current() or logs.fresh()):
+        tracing.keep(tools, row.key, tracing.TRAIN)
+        tools.store.projects.update(row.key, training_asked=tools.clock())
     return {"project": row.key, "training": "asked"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.loop import tracing
 from common.loop.tools import Tools
 from common.store.projects import ProjectRow
 from common.store.rounds import RoundRow
@@ -16,10 +17,12 @@ def training_history(tools: Tools, row: ProjectRow) -> list[dict[str, Any]]:
     before it was split; 'map50' and 'map5095' of its weights there, in [0, 1], None where nothing was measured;
     'reason', one sentence why it ended as it did, or where it stands; 'asked', why it began; 'seconds', from its start
     to its end or to now; 'started', seconds since the epoch; 'checkpoint', sha256 of its weights, '' without any;
-    'serves'; 'progress', of a running round 'epoch', 'epochs', 'message' and 'metrics' (losses, 'eta_s'), else empty.
+    'serves'; 'trace', of the event that began it, '' where none is known; 'progress', of a running round 'epoch',
+    'epochs', 'message' and 'metrics' (losses, 'eta_s'), else empty.
     """
     own = {m.round: m.metrics for m in tools.store.measurements.all(row.key) if m.round == m.trained}
     checkpoints = {c.round: c for c in tools.store.rounds.checkpoints(row.key)}
+    traces = tracing.traces(tools, row.key)
     entries = []
     for r in tools.store.rounds.all(row.key):
         left, metrics = checkpoints.get(r.number), own.get(r.number, {})
@@ -38,6 +41,7 @@ def training_history(tools: Tools, row: ProjectRow) -> list[dict[str, Any]]:
                 "started": r.started,
                 "checkpoint": left.sha256 if left else "",
                 "serves": left is not None and left.id == row.checkpoint,
+                "trace": traces.get(tracing.of_round(r.number), ""),
                 "progress": r.progress if r.state == "running" else {},
             }
         )

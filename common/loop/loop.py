@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common import logs
 from common.domain import Event
 from common.errors import (
     AccessDeniedError,
@@ -19,6 +20,7 @@ from common.errors import (
 from common.loop.arrivals import arrive_step
 from common.loop.control import control_step, stop_control
 from common.loop.housekeeping import tidy
+from common.loop.mapping import Mapping
 from common.loop.ordering import order_step
 from common.loop.publishing import finish_switch, highest_number, publish_step, retire_step
 from common.loop.reading import compare, follow_hints
@@ -50,7 +52,8 @@ class ActiveLearningLoop:
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
         self._platforms: dict[str, Platform] = {}
-        self._tidied = tools.clock()
+        self._tidied = self._began = tools.clock()
+        self._mapping = Mapping(tools)
 
     def record(self, event: Event) -> None:
         """Take a hint; returns when it is on the disk."""
@@ -69,7 +72,8 @@ class ActiveLearningLoop:
                 return self._train(row, None) if row.state == "active" else False
             moved = self._step(row)
         except HardfirstError as error:
-            self._trouble(row, error)
+            with logs.bound(**logs.of_error(error)):
+                self._trouble(row, error)
             return False
         if row.retry_at is not None:
             self.tools.store.projects.update(key, retry_at=None, reason="")
@@ -78,18 +82,23 @@ class ActiveLearningLoop:
     def give_up(self, key: str, error: Exception, wait_s: float) -> None:
         """An error nobody foresaw: say so, let go of what is held for the project, try again after ``wait_s``."""
         self._platforms.pop(key, None)
-        text = f"unexpected {type(error).__name__}: {error}; the log has the details, it is tried again by itself"
+        what = f"unexpected {type(error).__name__}: {self._told(error)}"
+        text = f"{what}; the log has the details, it is tried again by itself"
         self.tools.store.projects.update(key, reason=text, retry_at=self.tools.clock() + wait_s)
         self.tools.store.journal.write(key, text, "error")
 
     def _trouble(self, row: ProjectRow, error: HardfirstError) -> None:
         self._platforms.pop(row.key, None)
         if isinstance(error, ProjectGoneError):
-            self._archive(row, str(error))
+            self._archive(row, self._told(error))
         elif isinstance(error, STOPPING):
-            self._stop(row, str(error))
+            self._stop(row, self._told(error))
         else:
             self._later(row, error)
+
+    def _told(self, error: Exception) -> str:
+        """What pages and commands show of an error, without secrets."""
+        return logs.Redactor(logs.known_secrets(self.tools.settings))(str(error))
 
     def _step(self, row: ProjectRow) -> bool:
         platform = self._platform(row)
@@ -106,7 +115,7 @@ class ActiveLearningLoop:
         moved |= self._publish(row, platform)
         moved |= platform.tend(news=moved)
         moved |= bool(fetch_some(self.tools, row, platform)) or self._order(row)
-        return moved or self._retire_if_quiet(row, platform)
+        return moved or self._retire_if_quiet(row, platform) or self._mapping.step(self._fresh(row))
 
     def _read(self, row: ProjectRow, platform: Platform) -> tuple[bool, float | None]:
         """Act on hints; (whether there were any, every hint acknowledged before this moment is read, None = not so)."""
@@ -148,7 +157,9 @@ class ActiveLearningLoop:
         return True
 
     def _compare_if_due(self, row: ProjectRow, platform: Platform) -> bool:
-        if row.reconciled is not None and self.tools.clock() - row.reconciled < self.tools.settings.reconcile_s:
+        # What was compared before this process began may be old: events that came meanwhile found nobody.
+        fresh = row.reconciled is not None and row.reconciled >= self._began
+        if fresh and self.tools.clock() - (row.reconciled or 0.0) < self.tools.settings.reconcile_s:
             return False
         self._check_drift(row, platform)
         compare(self.tools, row, platform)
@@ -225,6 +236,7 @@ class ActiveLearningLoop:
         """Try again soon, later each time, at most as late as a comparison."""
         past = max(0.0, (row.retry_at or 0.0) - (row.reconciled or 0.0))
         wait = min(max(2.0, min(past, 60.0) * 2), self.tools.settings.reconcile_s)
-        self.tools.store.projects.update(row.key, reason=str(error), retry_at=self.tools.clock() + wait)
-        self.tools.store.journal.write(row.key, str(error), "error")
+        told = self._told(error)
+        self.tools.store.projects.update(row.key, reason=told, retry_at=self.tools.clock() + wait)
+        self.tools.store.journal.write(row.key, told, "error")
         log.warning("%s: %s", row.key, error)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from common.domain import Ints, Label, Prediction
-from common.loop import project_settings
+from common.loop import project_settings, tracing
 from common.loop.committee import committee_of, evidence_missing
 from common.loop.publishing import NAME, columns
 from common.loop.reading import labels_at
@@ -56,12 +56,13 @@ def order_step(tools: Tools, row: ProjectRow) -> bool:
         return False
     project_settings.check_project(tools.settings, row.settings)
     waited = tools.clock() - row.first_read
-    with tools.timed(row, "score"):
-        model, round_number = tools.serving(row)
-        scored = score_some(tools, row, model, samples)
-    if scored and not (first and waited > FIRST_QUEUE_S):
-        return True
-    _publish(tools, row, model, round_number, samples)
+    with tracing.about(tools, row, tracing.ORDER):
+        with tools.timed(row, "score"):
+            model, round_number = tools.serving(row)
+            scored = score_some(tools, row, model, samples)
+        if scored and not (first and waited > FIRST_QUEUE_S):
+            return True
+        _publish(tools, row, model, round_number, samples)
     return True
 
 
@@ -73,7 +74,7 @@ def _publish(tools: Tools, row: ProjectRow, model: Model, round_number: int, sam
         places = order(tools, row, scored)
     seconds = tools.seconds.pop(row.key)
     partial = sum(p is None and not s.problem for s, p in zip(scored.samples, scored.predictions, strict=True))
-    tools.store.publications.create(
+    made = tools.store.publications.create(
         row.key,
         name=NAME,
         round_number=round_number,
@@ -83,10 +84,13 @@ def _publish(tools: Tools, row: ProjectRow, model: Model, round_number: int, sam
         seconds=seconds,
         order_asked=tools.clock() if partial else None,
     )
+    tracing.keep(tools, row.key, made.version, tracing.SENDING)
+    if not partial:
+        tracing.drop(tools, row.key, tracing.ORDER)
     now = tools.store.projects.get(row.key)
     if now is not None and now.settings != row.settings:  # a person changed them while this order was made
         tools.store.projects.update(row.key, order_asked=tools.clock())
-    log.info("%s: ordered %d images in %.1f s", row.key, len(places), seconds["order"])
+    log.info("%s: ordered %d images in %.1f s: %s", row.key, len(places), seconds["order"], made.version)
 
 
 def gather(tools: Tools, row: ProjectRow, model: Model, samples: list[SampleRow]) -> Scored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.loop import tracing
 from common.loop.curve import summary
 from common.loop.history import training_history
 from common.loop.project_settings import differing
@@ -28,6 +29,7 @@ def project_status(tools: Tools, row: ProjectRow) -> dict[str, Any]:
         "verdict": _verdict(tools, row),
         "advice": _advice(tools, row),
         "queue": _queue(tools, row),
+        "trace": _trace(tools, row),
         "model": _model(tools, row),
         "classes": ", ".join(row.spec.names) or "not read yet",
         "settings": differing(row.settings),
@@ -73,6 +75,15 @@ def _queue(tools: Tools, row: ProjectRow) -> str:
         wish = row.way_back
         parts.append(f"about to serve: {wish['to'] if 'to' in wish else 'the model of round ' + str(wish['round'])}")
     return "; ".join(parts) or "none yet"
+
+
+def _trace(tools: Tools, row: ProjectRow) -> str:
+    """Of the round that runs, else of the order that serves: what its log lines are found by."""
+    running = tools.store.rounds.running(row.key)
+    names = [tracing.of_round(running.number)] if running is not None else []
+    if row.publication is not None:
+        names.append(tools.store.publications.get(row.publication).version)
+    return tracing.kept(tools, row.key, *names)
 
 
 def _model(tools: Tools, row: ProjectRow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from common.average_precision import Matches
 from common.errors import HardfirstError, ModelError, TrainingError
+from common.loop import tracing
 from common.loop.curve import advice_line, summary
 from common.loop.results import figures
 from common.loop.tools import Tools
@@ -17,6 +19,8 @@ from common.ports import VIEWS, Model, TrainingProgress
 from common.store.measurements import CHECKPOINT, MeasurementRow
 from common.store.projects import ProjectRow
 from common.store.rounds import CheckpointRow, RoundRow
+
+log = logging.getLogger(__name__)
 
 
 def retained(tools: Tools, row: ProjectRow) -> list[CheckpointRow]:
@@ -89,6 +93,9 @@ def conclude(tools: Tools, row: ProjectRow, running: RoundRow, progress: Trainin
         return
     after = "it serves from now on" if verdict.serves else "the former model keeps serving"
     level = "info" if verdict.serves else "warning"
+    if verdict.serves:
+        tracing.keep(tools, row.key, tracing.ORDER)
+    log.info("%s: round %d done: %s; %s", row.key, running.number, message, after)
     tools.store.journal.write(row.key, f"round {running.number} done: {message}; {after}", level)
     tools.store.journal.write(row.key, advice_line(summary(tools, row)))
 

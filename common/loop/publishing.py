@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from common.domain import ClassMapping, Prediction, ProjectSpec, QueueItem, ShownBox
 from common.errors import PublishError
+from common.loop import tracing
 from common.loop.tools import Tools
 from common.ports import Model, Platform
 from common.store.projects import ProjectRow
@@ -66,7 +67,8 @@ def finish_switch(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
         tools.store.publications.update(publication.id, state="failed")
         tools.store.projects.update(row.key, order_asked=tools.clock())
         return True
-    _switch(tools, row, platform, publication)
+    with tracing.about(tools, row, tracing.SENDING):
+        _switch(tools, row, platform, publication)
     return True
 
 
@@ -75,6 +77,7 @@ def _switch(tools: Tools, row: ProjectRow, platform: Platform, publication: Publ
     tools.store.publications.activate(publication)
     text = f"queue {publication.version} is active: {publication.total} images, hardest first"
     tools.store.journal.write(row.key, text)
+    log.info("%s: published %s, which is active: %d images", row.key, publication.version, publication.total)
 
 
 def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
@@ -82,6 +85,11 @@ def publish_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
     publication = tools.store.publications.unfinished(row.key)
     if publication is None:
         return False
+    with tracing.about(tools, row, tracing.SENDING):
+        return _publish(tools, row, platform, publication)
+
+
+def _publish(tools: Tools, row: ProjectRow, platform: Platform, publication: PublicationRow) -> bool:
     if publication.in_flight and not _settle(tools, row, platform, publication):
         return True
     publication = tools.store.publications.get(publication.id)
@@ -128,6 +136,8 @@ def _send(tools: Tools, row: ProjectRow, platform: Platform, p: PublicationRow, 
         )
     passed = {"sent": upto, "rows": rows + created, "in_flight": 0}
     tools.store.publications.update(p.id, **passed)
+    if upto >= p.total:
+        log.info("%s: published all of %s: %d rows", row.key, p.version, rows + created)
 
 
 def _items(tools: Tools, row: ProjectRow, places: list[Place], model: Model) -> tuple[list[QueueItem], int]:

@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from common import logs
 from common.consensus import training_label
 from common.domain import Annotation, Label, RemoteSample
+from common.loop import tracing
 from common.loop.tools import Tools
 from common.ports import Platform
+from common.store.inbox import Hint
 from common.store.projects import ProjectRow
 from common.strategies.insertion import few
 
@@ -24,10 +27,27 @@ log = logging.getLogger(__name__)
 
 
 def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
-    """Act on the events that came in; returns whether there were any."""
+    """Act on the events that came in, under the trace of the first; returns whether there were any."""
     hints = tools.store.inbox.pending(row.platform, row.external)
     if not hints:
         return False
+    with logs.bound(project=row.key, trace=_trace(hints)):
+        log.info("%s: reads what %d events are about: %s", row.key, len(hints), _kinds(hints))
+        log.debug("%s: their traces are %s", row.key, [h.trace for h in hints])
+        _follow(tools, row, platform, hints)
+    return True
+
+
+def _trace(hints: list[Hint], kind: str = "") -> str:
+    """Of the first of these, or of the first of a kind, else a fresh one."""
+    return next((h.trace for h in hints if h.trace and kind in ("", h.event.kind)), "") or logs.fresh()
+
+
+def _kinds(hints: list[Hint]) -> str:
+    return ", ".join(dict.fromkeys(h.event.kind for h in hints))
+
+
+def _follow(tools: Tools, row: ProjectRow, platform: Platform, hints: list[Hint]) -> None:
     events = [h.event for h in hints]
     moved = read_samples(tools, row, platform) if any(e.kind == "samples" for e in events) else []
     label_events = [e for e in events if e.kind == "labels"]
@@ -37,9 +57,11 @@ def follow_hints(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
         _record(tools, row, platform, samples=sorted(named))
     if any(not e.samples and not e.annotations for e in label_events):
         _record(tools, row, platform, since=row.watermark)
-    _ask_training(tools, row, [h.at for h in hints if h.event.kind == "train"])
+    if label_events:
+        tracing.keep(tools, row.key, tracing.LABELS)
+    with logs.bound(trace=_trace(hints, "train")):
+        _ask_training(tools, row, [h.at for h in hints if h.event.kind == "train"])
     tools.store.inbox.done([h.id for h in hints])
-    return True
 
 
 def _ask_training(tools: Tools, row: ProjectRow, asked: list[float]) -> None:
@@ -49,11 +71,17 @@ def _ask_training(tools: Tools, row: ProjectRow, asked: list[float]) -> None:
     """
     newest = tools.store.rounds.newest(row.key)
     if asked and (newest is None or newest.started < max(asked)):
+        tracing.keep(tools, row.key, tracing.TRAIN)
         tools.store.projects.update(row.key, training_asked=tools.clock())
 
 
 def compare(tools: Tools, row: ProjectRow, platform: Platform) -> None:
     """Make everything we know equal to what the platform says: project, samples, labels."""
+    with logs.bound(project=row.key, trace=logs.fresh()):
+        _compare(tools, row, platform)
+
+
+def _compare(tools: Tools, row: ProjectRow, platform: Platform) -> None:
     started = time.monotonic()
     spec = platform.spec()
     if spec != row.spec:
@@ -105,6 +133,7 @@ def _ask_order(tools: Tools, row: ProjectRow) -> None:
     new = len(tools.store.samples.unplaced(row.key, queue.id))
     if not new:
         return
+    tracing.keep(tools, row.key, tracing.ORDER)
     if few(new, tools.store.publications.open_places(queue, 0)[1]):
         tools.store.projects.update(row.key, arrivals={**row.arrivals, "asked": tools.clock()})
     else:
@@ -152,6 +181,7 @@ def _record(
     if samples is None:
         tools.store.projects.update(row.key, watermark=latest)
     if changes:
+        tracing.keep(tools, row.key, tracing.LABELS)
         log.info("%s: %d label changes", row.key, changes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,11 +20,14 @@ from common.loop.tools import Tools
 from common.ports import Model, chunks
 from common.review import Disputed, Doubts, Finding, Looked, disagreements, doubts, findings, recognised
 from common.store.projects import ProjectRow
-from common.store.reviews import STATES, ReviewRow
+from common.store.reviews import STATES
 from common.store.samples import SampleRow
 
 SLICE = 500
 """Images whose predictions are in memory at once."""
+
+Links = Callable[[ProjectRow, Sequence[str]], list[str]]
+"""(project, samples) -> where a person opens each, '' = not known."""
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +123,15 @@ def _disputed(tools: Tools, row: ProjectRow) -> list[Finding]:
     return [f for answers in several for f in disagreements(answers, row.spec.names, trust_converted=trust)]
 
 
-def review_rows(tools: Tools, row: ProjectRow, state: str = "open") -> list[dict[str, Any]]:
+def review_rows(
+    tools: Tools,
+    row: ProjectRow,
+    state: str = "open",
+    *,
+    start: int = 0,
+    limit: int | None = None,
+    links: Links | None = None,
+) -> list[dict[str, Any]]:
     """The list as people and scripts read it, JSON-able, heaviest first.
 
     Args:
@@ -128,6 +139,9 @@ def review_rows(tools: Tools, row: ProjectRow, state: str = "open") -> list[dict
         row: The project.
         state: 'open', 'dismissed' or 'gone'. Open findings of a sample that somebody has answered since are left out:
             the next round tells whether they are settled.
+        start: Findings passed over.
+        limit: So many at most, None = all.
+        links: Who knows the platform's addresses, None = a port of it is opened.
 
     Returns:
         Dicts of 'id' (int, for ``dismiss``), 'sample' (the platform's id, text), 'kind' (of ``common.review.KINDS``),
@@ -140,23 +154,25 @@ def review_rows(tools: Tools, row: ProjectRow, state: str = "open") -> list[dict
     """
     if state not in STATES:
         raise UnknownNameError(f"no state {state!r} of a finding; there are {list(STATES)}")
-    rows = tools.store.reviews.waiting(row.key, state)
+    rows = tools.store.reviews.waiting(row.key, state, start, limit)
+    samples = [r.sample for r in rows]
+    addresses = links(row, samples) if links else _links(tools, row, samples)
     return [
         {**{k: v for k, v in asdict(r).items() if k not in ("project", "mark")}, "link": link}
-        for r, link in zip(rows, _links(tools, row, rows), strict=True)
+        for r, link in zip(rows, addresses, strict=True)
     ]
 
 
-def _links(tools: Tools, row: ProjectRow, rows: Sequence[ReviewRow]) -> list[str]:
-    """One per row, '' where the platform's settings are missing: the list is worth showing without them."""
-    if not rows:
+def _links(tools: Tools, row: ProjectRow, samples: Sequence[str]) -> list[str]:
+    """One per sample, '' where the platform's settings are missing: the list is worth showing without them."""
+    if not samples:
         return []
     try:
         platform = tools.open(row)
-        return [platform.link(r.sample) for r in rows]
+        return [platform.link(s) for s in samples]
     except HardfirstError as error:
         log.warning("%s: the review list is shown without links: %s", row.key, error)
-        return [""] * len(rows)
+        return [""] * len(samples)
 
 
 def dismiss(tools: Tools, row: ProjectRow, finding: int) -> None:

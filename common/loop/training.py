@@ -8,9 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from common import logs
 from common.config import Settings
 from common.domain import Label
 from common.errors import ModelError, TrainingError
+from common.loop import tracing
 from common.loop.promotion import conclude, fail, to_measure, unmeasured_champion
 from common.loop.pseudo_labels import MARK, pseudo_samples, same_again
 from common.loop.reading import labels_at
@@ -36,12 +38,19 @@ def train_step(tools: Tools, row: ProjectRow, read: float | None) -> bool:
     """
     running = tools.store.rounds.running(row.key)
     if running is not None:
-        return _follow(tools, row, running)
+        with logs.bound(project=row.key, trace=_trace(tools, running), round=running.number):
+            return _follow(tools, row, running)
     if read is None and tools.store.inbox.pending(row.platform, row.external, 1):
         return False
     if not decide(tools, row).train:
         return False
-    return _start(tools, row, time.time() if read is None else read)
+    wish = (tracing.TRAIN,) if row.training_asked is not None else ()
+    with tracing.about(tools, row, *wish, tracing.LABELS):
+        return _start(tools, row, time.time() if read is None else read)
+
+
+def _trace(tools: Tools, running: RoundRow) -> str:
+    return tracing.kept(tools, running.project, tracing.of_round(running.number))
 
 
 def decide(tools: Tools, row: ProjectRow) -> Decision:
@@ -101,8 +110,12 @@ def _start(tools: Tools, row: ProjectRow, moment: float) -> bool:
     if opened is None:
         return False
     left_out = f"; {missing} labelled images cannot be read and are left out" if missing else ""
+    tracing.keep(tools, row.key, tracing.of_round(opened.number))
+    tracing.drop(tools, row.key, tracing.TRAIN, tracing.LABELS)
     tools.store.journal.write(row.key, f"round {opened.number} starts: {split}: {decision.reason}{left_out}")
-    _launch(tools, row, opened, samples)
+    with logs.bound(round=opened.number):
+        log.info("%s: round %d starts: %s", row.key, opened.number, decision.reason)
+        _launch(tools, row, opened, samples)
     return True
 
 

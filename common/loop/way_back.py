@@ -5,17 +5,21 @@ What is asked for is checked at once and again by the loop, which does it before
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from common.errors import ModelError, RefusedError, UnknownNameError
+from common.loop import tracing
 from common.loop.publishing import NAME
 from common.loop.tools import Tools
 from common.ports import Platform
 from common.store.projects import ProjectRow
 from common.store.publications import PublicationRow
 from common.store.rounds import CheckpointRow
+
+log = logging.getLogger(__name__)
 
 
 def restorable(tools: Tools, row: ProjectRow) -> list[PublicationRow]:
@@ -42,6 +46,7 @@ def ask_way_back(tools: Tools, row: ProjectRow, to: str | None = None) -> dict[s
     """
     _check_active(row)
     target = _named(tools, row, to) if to else _before(tools, row)
+    tracing.keep(tools, row.key, tracing.WAY_BACK)
     tools.store.projects.update(row.key, way_back={"to": target.version, "asked": tools.clock()})
     serving = tools.store.publications.get(row.publication).version if row.publication else ""
     return {"project": row.key, "from": serving, "to": target.version}
@@ -59,6 +64,7 @@ def ask_promotion(tools: Tools, row: ProjectRow, number: int) -> dict[str, Any]:
     """
     _check_active(row)
     _weights(tools, row, number)
+    tracing.keep(tools, row.key, tracing.WAY_BACK)
     tools.store.projects.update(row.key, way_back={"round": number, "asked": tools.clock()})
     return {"project": row.key, "round": number}
 
@@ -68,16 +74,24 @@ def way_back_step(tools: Tools, row: ProjectRow, platform: Platform) -> bool:
 
     Until the one transaction that ends the wish everything is as it was: cut off before, it is done again.
     """
-    wish = row.way_back
-    if not wish:
+    if not row.way_back:
         return False
+    with tracing.about(tools, row, tracing.WAY_BACK):
+        _grant(tools, row, platform, row.way_back)
+    return True
+
+
+def _grant(tools: Tools, row: ProjectRow, platform: Platform, wish: dict[str, Any]) -> None:
     try:
         told, level = _promote(tools, row) if "round" in wish else _go_back(tools, row, platform), "info"
     except (RefusedError, UnknownNameError) as error:
         tools.store.publications.fulfil(row.key, wish)
         told, level = f"what a person asked for was not done: {error}", "error"
+    else:
+        tracing.keep(tools, row.key, tracing.ORDER, tracing.SENDING)
+        tracing.drop(tools, row.key, tracing.WAY_BACK)
     tools.store.journal.write(row.key, told, level)
-    return True
+    log.info("%s: %s", row.key, told)
 
 
 def _promote(tools: Tools, row: ProjectRow) -> str:

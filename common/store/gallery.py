@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,19 @@ from common.store.publications import Place, PublicationRow
 from common.store.samples import SampleRow
 from common.store.schema import queue, sample
 
-SHOW: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
-    "random": lambda c: c.parts["random_slice"].as_boolean(),
-    "uncertain": lambda c: c.parts["uncertain_boxes"].as_integer() > 0,
-    "rare": lambda c: c.parts["rare_class"].as_string().is_not(None),
-    "duplicates": lambda c: c.parts["duplicate_group_size"].as_integer() > 1,
-    "outliers": lambda c: c.parts["outlier"].as_boolean(),
-    "arrived": lambda c: c.parts["arrived"].as_string().is_not(None),
-    "unreadable": lambda c: c.sample_problem != "",
+SHOW: dict[str, Callable[[Any, str], sa.ColumnElement[bool]]] = {
+    "random": lambda c, _: c.parts["random_slice"].as_boolean(),
+    "uncertain": lambda c, _: c.parts["uncertain_boxes"].as_float() > 0,
+    "rare": lambda c, _: c.parts["rare_class"].as_string().is_not(None),
+    "duplicates": lambda c, _: c.parts["duplicate_group_size"].as_float() > 1,
+    "outliers": lambda c, _: c.parts["outlier"].as_boolean(),
+    "arrived": lambda c, _: c.parts["arrived"].as_string().is_not(None),
+    "unreadable": lambda c, key: c.sample.in_(_samples(key).where(sample.c.problem != "")),
 }
-"""Kind of image -> which places are of it; strategies that do not tell such a thing have none."""
+"""Kind of image -> which places (columns, project) are of it; strategies that do not tell such a thing have none."""
+
+FEW = 5_000
+"""Up to so many places the sample of each is looked up."""
 
 
 @dataclass(frozen=True)
@@ -55,43 +58,79 @@ class Gallery:
 
     def seats(self, row: PublicationRow, start: int, limit: int) -> list[Seat]:
         """Places whose sample is open, in queue order: ``limit`` from offset ``start``."""
-        query = _open(row, queue, *_SAMPLE).order_by(*_BY_PLACE).offset(start).limit(limit)
+        few = start + limit <= FEW
+        page = self._open(row, queue.c.rank, few=few).order_by(*_BY_PLACE).offset(start).limit(limit)
         with transaction(self._engine, write=False) as connection:
-            rows = connection.execute(query).mappings().all()
+            rows = connection.execute(_with_samples(row, page)).mappings().all()
         return [_seat(r, start + n) for n, r in enumerate(rows, start=1)]
 
     def count(self, row: PublicationRow) -> int:
         """How many places are open."""
+        places = sa.select(sa.func.count()).where(queue.c.publication == row.id)
+        placed = sa.exists().where(queue.c.publication == row.id, queue.c.sample == sample.c.external)
+        closed = sa.select(sa.func.count()).where(_closed(row.project), placed)
         with transaction(self._engine, write=False) as connection:
-            return int(connection.scalar(_open(row, sa.func.count())) or 0)
+            return int((connection.scalar(places) or 0) - (connection.scalar(closed) or 0))
 
     def filtered(self, row: PublicationRow, wanted: Wanted, start: int, limit: int) -> tuple[list[Seat], int]:
         """(open places that are wanted, ``limit`` from offset ``start``; how many are), each with its true position.
 
         Looks at every open place: slower than ``seats``.
         """
-        position = sa.func.row_number().over(order_by=_BY_PLACE).label("position")
-        c = _open(row, queue, *_SAMPLE, position).subquery().c
-        found = sa.select(*c, sa.func.count().over().label("total")).where(*_filters(c, wanted)).order_by(c.position)
+        waiting = self._open(row, queue.c.rank, queue.c.place, queue.c.sample, queue.c.parts).cte("waiting")
+        # PostgreSQL cannot guess how many places a filter of JSON takes, and would look every sample up.
+        c = waiting.prefix_with("MATERIALIZED", dialect="postgresql").c
+        total = sa.func.count().over().label("total")
+        found = sa.select(c.rank, c.place, total).where(*_filters(c, row.project, wanted)).order_by(c.place, c.rank)
         with transaction(self._engine, write=False) as connection:
-            rows = connection.execute(found.offset(start).limit(limit)).mappings().all()
-            beyond = connection.execute(found.limit(1)).mappings().all() if start and not rows else rows
-        total = int(beyond[0]["total"]) if beyond else 0
-        return [_seat(r, r["position"]) for r in rows], total
+            page = connection.execute(found.offset(start).limit(limit)).mappings().all()
+            beyond = connection.execute(found.limit(1)).mappings().all() if start and not page else page
+            rows = connection.execute(self._numbered(row, page)).mappings().all() if page else []
+        return [_seat(r, r["position"]) for r in rows], int(beyond[0]["total"]) if beyond else 0
+
+    def _numbered(self, row: PublicationRow, page: Sequence[Any]) -> Any:
+        """These places with their positions: only what comes before the last of them is numbered."""
+        position = sa.func.row_number().over(order_by=_BY_PLACE).label("position")
+        before = self._open(row, queue.c.rank, position).where(queue.c.place <= page[-1]["place"]).subquery()
+        chosen = before.c.rank.in_([r["rank"] for r in page])
+        return _with_samples(row, sa.select(before.c.rank, before.c.position).where(chosen))
+
+    def _open(self, row: PublicationRow, *columns: Any, few: bool = False) -> Any:
+        """Places of open samples; ``few`` = only the first ones are looked at."""
+        if few or self._engine.dialect.name == "postgresql":
+            closed: sa.ColumnElement[bool] = sa.exists().where(
+                _closed(row.project), sample.c.external == queue.c.sample
+            )
+        else:  # SQLite reads the closed ones once, which is faster than to look up the sample of every place
+            closed = queue.c.sample.in_(sa.select(sample.c.external).where(_closed(row.project)))
+        return sa.select(*columns).where(queue.c.publication == row.id, ~closed)
 
 
 _SAMPLE = [sample.c[name].label(f"sample_{name}") for name in SampleRow.__dataclass_fields__]
 _BY_PLACE = (queue.c.place, queue.c.rank)
 
 
-def _open(row: PublicationRow, *columns: Any) -> Any:
-    join = queue.join(sample, (sample.c.external == queue.c.sample) & (sample.c.project == row.project))
-    open_ = (queue.c.publication == row.id) & ~sample.c.gone & (sample.c.answers == 0)
-    return sa.select(*columns).select_from(join).where(open_)
+def _samples(key: str) -> Any:
+    return sa.select(sample.c.external).where(sample.c.project == key)
 
 
-def _filters(c: Any, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    kind = [SHOW[wanted.show](c)] if wanted.show else []
+def _closed(key: str) -> sa.ColumnElement[bool]:
+    """Answered, or no longer there."""
+    return (sample.c.project == key) & (sample.c.gone | (sample.c.answers > 0))
+
+
+def _with_samples(row: PublicationRow, page: Any) -> Any:
+    """Everything about the few places of a page, in queue order."""
+    chosen = page.subquery()
+    more = [chosen.c[name] for name in ("position",) if name in chosen.c]
+    join = chosen.join(queue, (queue.c.publication == row.id) & (queue.c.rank == chosen.c.rank)).join(
+        sample, (sample.c.project == row.project) & (sample.c.external == queue.c.sample)
+    )
+    return sa.select(queue, *_SAMPLE, *more).select_from(join).order_by(*_BY_PLACE)
+
+
+def _filters(c: Any, key: str, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    kind = [SHOW[wanted.show](c, key)] if wanted.show else []
     text = [c.parts["reason"].as_string().icontains(wanted.reason, autoescape=True)] if wanted.reason else []
     return [*kind, *text]
 

@@ -79,6 +79,8 @@ class Projects:
 
     def get(self, key: str) -> ProjectRow | None:
         """One project, None when unknown."""
+        if "\0" in key:  # PostgreSQL takes no such text
+            return None
         with transaction(self._engine, write=False) as connection:
             r = connection.execute(sa.select(project).where(project.c.key == key)).mappings().first()
         return _row(r) if r else None
@@ -158,6 +160,6 @@ class Projects:
             mine = sa.select(s.publication.c.id).where(s.publication.c.project == key)
             connection.execute(sa.delete(s.queue).where(s.queue.c.publication.in_(mine)))
             rounds = (s.checkpoint, s.round_, s.measurement, s.review)
-            for table in (s.sample, s.annotation, *rounds, s.publication, s.memory, s.journal):
+            for table in (s.sample, s.annotation, *rounds, s.publication, s.map_, s.memory, s.journal):
                 connection.execute(sa.delete(table).where(table.c.project == key))
             connection.execute(sa.delete(project).where(project.c.key == key))

@@ -103,20 +103,22 @@ class Reviews:
         with transaction(self._engine, write=False) as connection:
             return [ReviewRow(**r) for r in connection.execute(_of(key)).mappings()]
 
-    def waiting(self, key: str, state: str = "open") -> list[ReviewRow]:
-        """Findings in one state, heaviest first.
+    def waiting(self, key: str, state: str = "open", start: int = 0, limit: int | None = None) -> list[ReviewRow]:
+        """Findings in one state, heaviest first: ``limit`` from offset ``start``.
 
         Of the open ones only those whose sample nobody has answered since: whether the new answer settles it is seen
         after the next round.
         """
-        query = _of(key).where(review.c.state == state).order_by(None).order_by(review.c.weight.desc(), review.c.id)
-        if state == "open":
-            a = annotation.c
-            query = query.where(
-                ~sa.exists().where(a.project == key, a.sample == review.c.sample, a.recorded > review.c.at)
-            )
+        query = sa.select(review).where(*_waiting(key, state)).order_by(review.c.weight.desc(), review.c.id)
         with transaction(self._engine, write=False) as connection:
-            return [ReviewRow(**r) for r in connection.execute(query).mappings()]
+            rows = connection.execute(query.offset(start).limit(limit)).mappings()
+            return [ReviewRow(**r) for r in rows]
+
+    def count(self, key: str, state: str = "open") -> int:
+        """How many ``waiting`` lists without a limit."""
+        query = sa.select(sa.func.count()).select_from(review).where(*_waiting(key, state))
+        with transaction(self._engine, write=False) as connection:
+            return int(connection.scalar(query) or 0)
 
     def dismiss(self, key: str, finding: int) -> bool:
         """A person says that the label is right; False when the project has no such finding."""
@@ -127,6 +129,14 @@ class Reviews:
 
 def _of(key: str) -> Any:
     return sa.select(review).where(review.c.project == key).order_by(review.c.id)
+
+
+def _waiting(key: str, state: str) -> list[sa.ColumnElement[bool]]:
+    found = [review.c.project == key, review.c.state == state]
+    if state == "open":
+        a = annotation.c
+        found.append(~sa.exists().where(a.project == key, a.sample == review.c.sample, a.recorded > review.c.at))
+    return found
 
 
 def _values(key: str, finding: Finding, round_number: int, at: float) -> dict[str, Any]:

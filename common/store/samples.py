@@ -50,7 +50,7 @@ class Samples:
         """Samples by platform id."""
         found: dict[str, SampleRow] = {}
         with transaction(self._engine, write=False) as connection:
-            for part in chunks(list(externals), 500):
+            for part in chunks([e for e in externals if "\0" not in e], 500):  # PostgreSQL takes no such text
                 query = sa.select(*_COLUMNS).where(sample.c.project == project, sample.c.external.in_(part))
                 found |= {r["external"]: SampleRow(**r) for r in connection.execute(query).mappings()}
         return found

@@ -198,6 +198,16 @@ queue = sa.Table(
     sa.Index("ix_queue_publication_place", "publication", "place", "rank"),
 )
 
+map_ = sa.Table(
+    "map",
+    metadata,
+    sa.Column("project", sa.String(200), primary_key=True),
+    sa.Column("publication", sa.Integer, nullable=False),  # whose model's embeddings it shows
+    sa.Column("made", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),  # of a processor
+    sa.Column("body", Blob, nullable=False),  # see MapRow: every id as int64, then every point, compressed
+)
+
 prediction = sa.Table(
     "prediction",
     metadata,

@@ -12,6 +12,7 @@ from common.store.gallery import Gallery
 from common.store.inbox import Inbox
 from common.store.journal import Journal
 from common.store.labels import Labels
+from common.store.maps import Maps
 from common.store.measurements import Measurements
 from common.store.memories import Memories
 from common.store.predictions import Predictions
@@ -33,6 +34,7 @@ class Store:
         self.inbox = Inbox(inbox)
         self.journal = Journal(engine)
         self.labels = Labels(engine)
+        self.maps = Maps(engine)
         self.measurements = Measurements(engine)
         self.memories = Memories(engine)
         self.predictions = Predictions(engine)

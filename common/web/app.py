@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import secrets as _secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from common import logs
 from common.errors import HardfirstError, StoreError
 from common.ports import PlatformPlugin
-from common.web import pages, rounds
+from common.web import hosts, pages, proxies, rounds
 from common.web.auth import guard
 from common.web.backend import Backend
 from common.web.body import MAX_LIMIT, BadRequestError, limit
@@ -23,6 +24,15 @@ __all__ = ["MAX_BODY", "MAX_LIMIT", "create_app"]
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request; more is answered with 413. The largest webhook of a platform has some 3 MB."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+"""Of every answer, where it has none of its own: nothing of it may be shown in, or read by, another site's page."""
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +44,11 @@ def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     webhook_secrets = backend.settings.secrets()
-    app.before_request(lambda: _start(backend, webhook_secrets))
-    app.after_request(_finish)
+    ours = hosts.names(backend.settings)
+    app.before_request(lambda: _start(backend, webhook_secrets, ours))
+    redact = logs.Redactor(logs.known_secrets(backend.settings))
+    app.after_request(lambda response: _finish(response, redact))
+    app.teardown_request(_leave)
     _errors(app)
     for plugin in plugins:
         app.register_blueprint(plugin.blueprint(backend))
@@ -44,22 +57,45 @@ def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
     app.add_url_rule("/api/queue", "queue", lambda: _queue(backend))
     metrics = ProjectMetrics(backend.tools)
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(metrics))
+    proxies.settle(app, backend.settings)
     return app
 
 
-def _start(backend: Backend, webhook_secrets: tuple[str, ...]) -> Response | None:
+def _start(backend: Backend, webhook_secrets: tuple[str, ...], ours: Collection[str] | None) -> Response | None:
     g.started = time.perf_counter()
-    g.trace = _secrets.token_hex(4)
-    return guard(backend.settings, webhook_secrets)
+    g.trace = logs.taken(request.headers)
+    g.told = logs.begin(trace=g.trace)
+    return hosts.refused(request, ours) or guard(backend.settings, webhook_secrets)
 
 
-def _finish(response: Response) -> Response:
+def _finish(response: Response, redact: logs.Redactor) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     endpoint = (request.endpoint or "unknown").rpartition(".")[2]
     observe(endpoint, response.status_code, seconds)
     if seconds > 1:
         log.warning("%s took %.1f s", endpoint, seconds)
+    return _name_trace(response, redact)
+
+
+def _name_trace(response: Response, redact: logs.Redactor) -> Response:
+    """The trace in a header, and in the JSON of an error that is ours, of which the log tells more; no secrets."""
+    trace = g.get("trace") or logs.fresh()
+    response.headers[logs.REQUEST_ID] = trace
+    told = response.get_json(silent=True) if response.status_code >= 400 and response.is_json else None
+    if isinstance(told, dict) and isinstance(told.get("error"), str):
+        ours = {"trace": trace} if response.status_code >= 500 else {}
+        if ours and response.status_code != 500:  # those are logged where they were caught
+            log.warning("%s answered %d: %s", request.path, response.status_code, told["error"])
+        response.set_data(json.dumps({**told, "error": redact(told["error"]), **ours}))
     return response
+
+
+def _leave(_error: BaseException | None) -> None:
+    """The next request of this thread has a trace of its own."""
+    if (told := g.pop("told", None)) is not None:
+        logs.end(told)
 
 
 def _errors(app: Flask) -> None:
@@ -71,12 +107,19 @@ def _errors(app: Flask) -> None:
 
 
 def _http_error(error: HTTPException) -> Any:
+    if _from_a_browser():
+        return pages.problem(error.description or error.name, error.code or 500)
     return jsonify(error=error.description or error.name), error.code or 500
 
 
+def _from_a_browser() -> bool:
+    return pages.wants_page() and not request.path.startswith("/api/")
+
+
 def _unexpected(error: Exception) -> Any:
-    log.error("unexpected %s (trace %s)", type(error).__name__, g.get("trace"), exc_info=error)
-    return jsonify(error=f"unexpected {type(error).__name__}; the log has trace {g.get('trace')}"), 500
+    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    said = f"unexpected {type(error).__name__}; the log has trace {g.get('trace')}"
+    return pages.problem(said, 500) if _from_a_browser() else (jsonify(error=said), 500)
 
 
 def _queue(backend: Backend) -> Any:

@@ -1,4 +1,4 @@
-"""Who may call: Basic auth where it is configured; webhooks with the secret, Basic auth or a check of their own."""
+"""Who may call: Basic auth or a token where they are set; webhooks with the secret, Basic auth or their own check."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def basic_ok(settings: Settings, incoming: Request) -> bool:
     return hmac.compare_digest((given.password or "").encode(), password) and user
 
 
+def token_ok(settings: Settings, incoming: Request) -> bool:
+    """Whether the request carries the configured token, compared in constant time."""
+    given = incoming.authorization
+    if given is None or given.type != "bearer" or settings.api_token is None:
+        return False
+    token = settings.api_token.get_secret_value()
+    return bool(token) and hmac.compare_digest((given.token or "").encode(), token.encode())
+
+
 def secret_ok(secrets: Sequence[str], incoming: Request) -> bool:
     """Whether the request carries one of the webhook secrets, compared in constant time."""
     given = incoming.headers.get(SECRET_HEADER, "").encode()
@@ -42,9 +51,9 @@ def secret_ok(secrets: Sequence[str], incoming: Request) -> bool:
 
 def refuse() -> Response:
     """401, and nothing of the body was parsed."""
-    realm = {"WWW-Authenticate": 'Basic realm="hardfirst"'}
+    realm = {"WWW-Authenticate": 'Basic realm="hardfirst", charset="UTF-8"'}
     return Response(
-        '{"error": "user name, password or webhook secret is missing or wrong"}',
+        '{"error": "user name, password, token or webhook secret is missing or wrong"}',
         401,
         realm,
         mimetype="application/json",
@@ -52,13 +61,13 @@ def refuse() -> Response:
 
 
 def guard(settings: Settings, secrets: Sequence[str]) -> Response | None:
-    """The check before every request; webhooks pass with a secret, everything else with Basic auth."""
+    """The check before every request; webhooks pass with a secret, everything else with Basic auth or the token."""
     if isinstance(current_app.view_functions.get(request.endpoint or ""), ChecksItself):
         return None
     endpoint = (request.endpoint or "").rpartition(".")[2]
     if endpoint.startswith("webhook"):
         return None if _webhook_ok(settings, secrets) else refuse()
-    if settings.authenticated and not basic_ok(settings, request):
+    if settings.authenticated and not (basic_ok(settings, request) or token_ok(settings, request)):
         return refuse()
     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, jsonify, request
@@ -49,7 +50,7 @@ WISHES: dict[str, Wish] = {
 def blueprint(backend: Backend) -> Blueprint:
     """The routes; each answers what the command of its name prints with --json."""
     routes = Blueprint("rounds", __name__, url_prefix="/api")
-    for name, answer in {**asking.ANSWERS, "review": _review}.items():
+    for name, answer in {**asking.ANSWERS, "review": partial(_review, backend)}.items():
         routes.add_url_rule(f"/{name}", f"api_{name}", lambda answer=answer: _answer(backend, answer))
     for path, wish in WISHES.items():
         endpoint = f"api_{path.replace('/', '_')}"
@@ -65,8 +66,8 @@ def _answer(backend: Backend, answer: Callable[[Tools, ProjectRow], Any]) -> Any
     return unknown(backend, key) if row is None else jsonify(answer(_tools(backend), row))
 
 
-def _review(tools: Tools, row: ProjectRow) -> dict[str, Any]:
-    return asking.review(tools, row, request.args.get("state", "open"))
+def _review(backend: Backend, tools: Tools, row: ProjectRow) -> dict[str, Any]:
+    return asking.review(tools, row, request.args.get("state", "open"), links=backend.links)
 
 
 def _wish(backend: Backend, wish: Wish) -> Any:

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from common.config import Settings
 from common.web.app import create_app
 from common.web.backend import Backend
+from common.web.pages import routes, words
 from common.web.pages.routes import TABS
 from tests.fakes import World, make_world, picture
 from tests.unit import gallery_pool as pool
@@ -102,11 +103,7 @@ def token(client: FlaskClient, action: str = "train", **options: Any) -> str:
 def test_every_view_is_a_page_of_its_own_and_asks_for_nothing_from_elsewhere(client: FlaskClient, view: str) -> None:
     answer = client.get(f"/projects/{KEY}/{view}", headers=HTML)
     assert answer.status_code == 200
-    assert (
-        answer.text.count("<h1>")
-        == answer.text.count("<main")
-        == answer.text.count('aria-current="page"') - (view == "review")
-    )
+    assert answer.text.count("<h1>") == answer.text.count("<main") == answer.text.count('aria-current="page"')
     fetched = re.findall(r'<(?:img|script|link)[^>]*?(?:src|href)="([^"]+)"', answer.text)
     assert fetched
     assert all(address.startswith("/") and not address.startswith("//") for address in fetched)
@@ -129,10 +126,17 @@ def test_the_list_of_projects_says_where_each_stands(few: World) -> None:
     few.tools.store.journal.write(KEY, "the platform does not answer", "error")
     few.clock[0] = few.tools.store.journal.newest(KEY)[0].at
     text = page(client_of(few), "/")
-    for part in ("fake:1", "0 of 60 images labelled", "60 images wait", "Round 2 promoted: mAP50-95 .300"):
+    for part in ("fake:1", "<b>0 %</b> <span>0 of 60 images", "<b>60</b>", "Round 2 promoted: mAP50-95 .300"):
         assert part in text
-    for problem in ("1 image cannot be read", "the platform does not answer"):
+    for problem in ("1 image cannot be read", "The platform does not answer."):
         assert problem in text
+
+
+def test_numbers_and_sentences_read_alike_on_every_page() -> None:
+    assert [words.short(v) for v in (0.594, -0.02, 1, -1.5, 0)] == [".59", "-.02", "1.00", "-1.50", ".00"]
+    assert [words.ratio(v) for v in (0.7819, 1.0, None)] == [".782", "1.000", "–"]
+    assert [words.counted(n, "image") for n in (0, 1, 5000)] == ["0 images", "1 image", "5,000 images"]
+    assert [words.sentence(t) for t in ("no project 'x'", "Done!", "")] == ["No project 'x'.", "Done!", ""]
 
 
 def test_a_project_without_anything_says_what_comes_next(tmp_path: Path) -> None:
@@ -157,10 +161,10 @@ def test_rounds_and_curve_show_the_numbers(few: World) -> None:
     pool.rounds(few, 0.5, 0.6, 0.65)
     client = client_of(few)
     text = page(client, f"/projects/{KEY}/rounds")
-    assert [text.count(words) for words in ("promoted provisionally", "0.650", "serves")] == [1, 1, 2]
+    assert [text.count(words) for words in ("promoted provisionally", ".650", "serves")] == [1, 1, 2]
     curve = page(client, f"/projects/{KEY}/curve")
     assert curve.count("<circle") == 3
-    assert "0.600 to 0.700" in curve
+    assert ".600 to .700" in curve
 
 
 def test_the_running_round_is_followed(few: World) -> None:
@@ -247,9 +251,9 @@ def test_a_card_says_in_words_what_it_draws(client: FlaskClient) -> None:
     text = page(client, f"/projects/{KEY}/queue?class=cat")
     assert "2 predicted boxes: 1 cat, 1 dog" in text
     assert '<rect x="40.0" y="40.0" width="260.0" height="260.0"/>' in text
-    assert ">cat 0.90</text>" in text
-    for words in ("uncertain <b>.90", "typical <b>.40", "different <b>.31", "nearest labelled image .31 away"):
-        assert words in text
+    assert ">cat .90</text>" in text
+    for part in ("uncertain <b>.90", "typical <b>.40", "different <b>.31", "nearest labelled image .31 away"):
+        assert part in text
     assert "the file is empty" in page(client, f"/projects/{KEY}/queue?show=unreadable")
 
 
@@ -339,6 +343,17 @@ def test_what_cannot_be_done_is_said_in_a_sentence(few: World) -> None:
         answer = post(client, action, {"token": ours, **given})
         assert answer.status_code == status, action
         assert 'role="alert"' in answer.text
+        assert "Nothing was changed." in answer.text
+        assert (f'href="/projects/{KEY}/rounds"' in answer.text) == (status != 404)
+
+
+def test_a_form_that_is_too_old_leads_back_to_its_question_with_all_it_said(few: World) -> None:
+    client = client_of(few)
+    answer = post(client, "promote", {"token": "of yesterday", "round": "3"})
+    assert answer.status_code == 403
+    again = re.search(r'href="([^"]+)">Ask me again', answer.text)
+    assert again
+    assert "Make the model of round 3 the one that serves?" in page(client, unescape(again[1]))
 
 
 def test_a_form_of_another_site_changes_nothing(few: World) -> None:
@@ -387,3 +402,21 @@ def test_read_only_hides_and_refuses_every_action(few: World) -> None:
     assert post(client, "train", {"token": ours}).status_code == 403
     assert client.post("/api/train", json={"project": KEY}).status_code == 403
     assert row_of(few).training_asked is None
+
+
+def test_a_browser_that_asks_for_the_icon_by_its_old_name_is_shown_ours(client: FlaskClient) -> None:
+    answer = client.get("/favicon.ico")
+    assert (answer.status_code, "icon.svg" in answer.headers["Location"]) == (302, True)
+
+
+def test_an_unexpected_error_is_a_page_for_a_browser_and_json_for_a_script(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("secret of ours")
+
+    monkeypatch.setattr(routes, "facts", broken)
+    for accept, kind in (("text/html", "text/html"), ("application/json", "application/json")):
+        answer = client.get("/projects/fake:1/rounds", headers={"Accept": accept})
+        assert (answer.status_code, answer.mimetype, "secret" in answer.text) == (500, kind, False)
+        assert "nexpected RuntimeError" in answer.text

@@ -166,7 +166,8 @@ def publish(world: World, count: int) -> None:
 def test_a_store_or_platform_that_is_down_is_a_503(client: FlaskClient) -> None:
     for path, said in (("/locked", "the database is locked"), ("/down", "no answer")):
         answer = client.get(path)
-        assert (answer.status_code, answer.json) == (503, {"error": said})
+        trace = answer.headers["X-Request-ID"]
+        assert (answer.status_code, answer.json) == (503, {"error": said, "trace": trace})
 
 
 def test_a_bug_is_a_500_with_a_trace_to_find_in_the_log_and_nothing_of_its_inside(
@@ -175,7 +176,8 @@ def test_a_bug_is_a_500_with_a_trace_to_find_in_the_log_and_nothing_of_its_insid
     answer = client.get("/bug")
     assert answer.status_code == 500
     assert "hunter2" not in answer.text
-    assert answer.json["error"].split()[-1] in caplog.text
+    assert answer.json["error"].split()[-1] == answer.headers["X-Request-ID"]
+    assert "unexpected KeyError" in caplog.text
 
 
 def test_what_is_not_there_is_json_too(client: FlaskClient) -> None:

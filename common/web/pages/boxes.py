@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.domain import ShownBox
+from common.web.pages.words import short
 
 COLOURS = 10
 """Classes after that begin again with the first colour."""
@@ -92,7 +93,7 @@ def _names(drawn: Sequence[Drawn], width: int, letters: float) -> Iterator[Name]
 
 def predicted(boxes: Sequence[ShownBox], classes: Sequence[str]) -> list[Drawn]:
     """What a model says, surest first: named are the surest of each class, then what it doubts, which people seek."""
-    return [rectangle(b.xyxy, colour(b.name, classes), f"{b.name} {b.score:.2f}") for b in boxes]
+    return [rectangle(b.xyxy, colour(b.name, classes), f"{b.name} {short(b.score)}") for b in boxes]
 
 
 def rectangle(xyxy: Sequence[float], number: int, text: str, *, dashed: bool = False) -> Drawn:

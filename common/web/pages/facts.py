@@ -9,7 +9,9 @@ from common.errors import HardfirstError
 from common.loop.curve import summary
 from common.loop.tools import Tools
 from common.store.projects import ProjectRow
+from common.store.publications import PublicationRow
 from common.store.rounds import RoundRow
+from common.web.kept import Kept
 from common.web.pages.words import number
 
 PLATFORMS = {"label-studio": "Label Studio", "cvat": "CVAT"}
@@ -45,11 +47,12 @@ class Facts:
     problems: tuple[str, ...]
 
 
-def facts(tools: Tools, row: ProjectRow) -> Facts:
-    """Of one project. Raises StoreError."""
-    counts = tools.store.samples.counts(row.key)
+def facts(tools: Tools, row: ProjectRow, kept: Kept) -> Facts:
+    """Of one project; what is counted may be as old as ``kept`` says, unless a label came since. Raises StoreError."""
     running = tools.store.rounds.running(row.key)
     active = tools.store.publications.get(row.publication) if row.publication else None
+    state = (row.created, row.revision, row.publication)
+    counts: dict[str, int] = kept.of((row.key, "counts"), state, lambda: _counted(tools, row, active))
     return Facts(
         key=row.key,
         title=row.title or f"Project {row.external}",
@@ -59,7 +62,7 @@ def facts(tools: Tools, row: ProjectRow) -> Facts:
         images=number(counts["samples"]),
         labels=f"{number(counts['answered'])} of {number(counts['samples'])}",
         share=100 * counts["answered"] / max(1, counts["samples"]),
-        open=tools.store.gallery.count(active) if active else 0,
+        open=counts["open"],
         version=active.version if active else "",
         training=_training(running) if running else "",
         verdict=_verdict(tools, row),
@@ -67,6 +70,10 @@ def facts(tools: Tools, row: ProjectRow) -> Facts:
         unreadable=_unreadable(counts["unreadable"]),
         problems=tuple(_problems(tools, row)),
     )
+
+
+def _counted(tools: Tools, row: ProjectRow, active: PublicationRow | None) -> dict[str, int]:
+    return {**tools.store.samples.counts(row.key), "open": tools.store.gallery.count(active) if active else 0}
 
 
 def _unreadable(count: int) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.web.pages.words import lasted, number
+from common.web.pages.facts import VERDICTS
+from common.web.pages.words import counted, lasted, number
 
 Row = tuple[str, str, str]
 """(what it is, how much, what to know about it)."""
@@ -56,7 +57,7 @@ def _waiting(found: Mapping[str, Any]) -> tuple[Row, ...]:
     if isinstance(waited, str):
         return (("From query to label", "", waited),)
     return (
-        ("Median", lasted(waited["median_s"]), f"of {number(waited['images'])} images"),
+        ("Median", lasted(waited["median_s"]), f"of {counted(waited['images'], 'image')}"),
         ("Nine of ten are labelled within", lasted(waited["p90_s"]), ""),
     )
 
@@ -73,9 +74,8 @@ def _spent(found: Mapping[str, Any]) -> tuple[Row, ...]:
             told = f"90 % interval {lasted(apart['low_s'])} to {lasted(apart['high_s'])}"
             rows.append((f"Per {noun}, difference", lasted(apart["s"]), told))
     out = found["left_out"]
-    told = (
-        f"{out['breaks']} breaks; {out['unknown']} not known to have begun with boxes; {out['untimed']} without a time"
-    )
+    told = f"{counted(out['breaks'], 'break')}; {number(out['unknown'])} not known to have begun with boxes; "
+    told += f"{number(out['untimed'])} without a time"
     return (*rows, ("Left out", "", told))
 
 
@@ -83,25 +83,26 @@ def _typical(found: Any, noun: str) -> tuple[str, str]:
     if isinstance(found, str):
         return "", found
     interval = f"90 % interval {lasted(found['low_s'])} to {lasted(found['high_s'])}"
-    return lasted(found["median_s"]), f"{interval}, {number(found['images'])} {noun}s"
+    return lasted(found["median_s"]), f"{interval}, {counted(found['images'], noun)}"
 
 
 def _boxes(found: Mapping[str, Any]) -> tuple[Row, ...]:
     kinds = {"accepted": "Accepted as drawn", "edited": "Edited", "drawn": "Drawn by hand"}
     shares = found["shares"]
     rows = [(words, number(found[k]), f"{100 * shares[k]:.0f} %" if k in shares else "") for k, words in kinds.items()]
-    per_class = [(f"of {name}", number(sum(c.values())), _listed(c)) for name, c in found["classes"].items()]
+    per_class = [(f"… of {name}", number(sum(c.values())), _listed(c)) for name, c in found["classes"].items()]
     return (*rows, *per_class, ("Deleted", "", str(found["deleted"])))
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    return ", ".join(f"{number(n)} {kind}" for kind, n in counts.items() if n)
 
 
 def _rounds(found: Mapping[str, Any]) -> tuple[Row, ...]:
     labels = found["labels"]
     grown = ("", labels) if isinstance(labels, str) else (f"{labels:.0f}", "")
-    verdicts = ", ".join(f"{verdict} {100 * share:.0f} %" for verdict, share in found["verdicts"].items())
+    shares = found["verdicts"]
+    verdicts = ", ".join(f"{100 * shares[v]:.0f} % {words}" for v, words in VERDICTS.items() if v in shares)
     return (
         ("Finished", number(found["finished"]), ""),
         ("Per week", f"{found['per_week']:.1f}", ""),

@@ -1,4 +1,4 @@
-"""The learning curve as a drawing: points with their intervals, in the pixels of an SVG."""
+"""The learning curve as a drawing: an SVG for those without JavaScript, and the points for those who have it."""
 
 from __future__ import annotations
 
@@ -78,3 +78,25 @@ def plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
     across = tuple(Tick(x(most * k / 4), f"{most * k / 4:,.0f}") for k in range(5))
     up = tuple(Tick(y(k / 5), f"{k / 5:.1f}") for k in range(6))
     return Plot(WIDTH, HEIGHT, LEFT, right, TOP, bottom, placed, line, across, up)
+
+
+def drawn(points: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """What the script draws of the points measured on the same images, JSON-able.
+
+    Returns:
+        By labels: 'name', 'labels', 'kind' ('serves', 'kept' or 'trained'), 'verdict', 'map50' and 'map5095' as
+        [value, low, high], the ends of the 90 % interval over images, and 'classes': AP50 of each, None where it was
+        not measured.
+    """
+    return [
+        {
+            "name": f"Round {p['trained']}" if p["trained"] else "First weights",
+            "labels": p["labels"],
+            "kind": "serves" if p["serves"] else "kept" if p["verdict"] == "kept" else "trained",
+            "verdict": p["verdict"],
+            **{name: [p[name], p[f"{name}_low"], p[f"{name}_high"]] for name in ("map50", "map5095")},
+            "classes": [p["classes"].get(name, {}).get("ap50") for name in classes],
+        }
+        for p in points
+        if p["current"]
+    ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from common.domain import Prediction, ShownBox
 from common.errors import HardfirstError, StoreError
 from common.loop.publishing import shown_boxes
-from common.ports import Model, chunks
+from common.ports import Model
 from common.store.gallery import SHOW, Seat, Wanted
 from common.store.projects import ProjectRow
 from common.store.publications import PublicationRow
@@ -18,7 +18,9 @@ from common.web.pages.cards import Card, card
 
 PAGE = 60
 """Cards of a page."""
-SCAN = 3_000
+STEP = 4 * PAGE
+"""Places in hand at once while a class is looked for."""
+SCAN = 6 * STEP
 """Places looked through for a class at one request; what the model said is not in an index."""
 LONGEST = 200
 """Letters of a text that is looked for."""
@@ -65,7 +67,8 @@ def asked(given: Mapping[str, str]) -> Asked:
         raise BadRequestError(f"show is {show!r}; there are {sorted(SHOW)}")
     if not (start.isascii() and start.isdecimal() and len(start) < 10 and int(start) <= MAX_LIMIT):
         raise BadRequestError(f"start is {start[:20]!r}; give a whole number from 0 to {MAX_LIMIT}")
-    return Asked(Wanted(show, given.get("reason", "").strip()[:LONGEST]), given.get("class", ""), int(start))
+    reason = given.get("reason", "").replace("\0", "").strip()[:LONGEST]
+    return Asked(Wanted(show, reason), given.get("class", ""), int(start))
 
 
 def page(backend: Backend, row: ProjectRow, publication: PublicationRow, form: Asked, waiting: int) -> Page:
@@ -88,24 +91,38 @@ def _seats(
 
 def _of_class(backend: Backend, row: ProjectRow, publication: PublicationRow, form: Asked) -> Page:
     """Looks through the order from ``start`` until a page is full; ends after ``SCAN`` places all the same."""
-    seats, _ = _seats(backend, publication, form, SCAN, 0)
     found: list[Seat] = []
     boxes: Said = {}
-    looked = 0
-    for part in chunks(seats, 4 * PAGE):
+    looked, more = 0, True
+    for part, last in _parts(backend, publication, form):
         told = said(backend, row, publication, part)
-        for seat in part:
+        for n, seat in enumerate(part, start=1):
             looked += 1
             mine = told.get(seat.sample.external, ((), (0, 0)))
             if any(b.name == form.of_class for b in mine[0]):
                 found.append(seat)
                 boxes[seat.sample.external] = mine
+            more = not (last and n == len(part))
             if len(found) == PAGE:
                 break
         if len(found) == PAGE:
             break
-    more = looked < len(seats) or len(seats) == SCAN
-    return Page(_cards(backend, row, found, boxes), None, form.start + looked if more else None, looked)
+    return Page(_cards(backend, row, found, boxes), None, form.start + looked if more and looked else None, looked)
+
+
+def _parts(backend: Backend, publication: PublicationRow, form: Asked) -> Iterator[tuple[list[Seat], bool]]:
+    """(a piece of the order, whether nothing comes after it) from ``start`` on, ``SCAN`` places at most.
+
+    Piece by piece, unless something else is filtered by: that looks at the whole order each time.
+    """
+    step = STEP if form.wanted == Wanted() else SCAN
+    for start in range(form.start, form.start + SCAN, step):
+        seats, _ = _seats(backend, publication, replace(form, start=start), step, 0)
+        ends = len(seats) < step
+        for at in range(0, len(seats), STEP):
+            yield seats[at : at + STEP], ends and at + STEP >= len(seats)
+        if ends:
+            return
 
 
 def said(backend: Backend, row: ProjectRow, publication: PublicationRow, seats: Sequence[Seat]) -> Said:

@@ -19,18 +19,21 @@ from common.store.reviews import STATES
 from common.store.samples import SampleRow
 from common.web.backend import Backend
 from common.web.body import BadRequestError
+from common.web.kept import Kept
 from common.web.pages import actions, queue
 from common.web.pages.facts import VERDICTS, Facts, facts
 from common.web.pages.figures import tables
 from common.web.pages.forms import FIELD, ForeignFormError, Forms, ReadOnlyError
-from common.web.pages.plot import plot
+from common.web.pages.plots import Plots, let_draw
 from common.web.pages.review import findings
+from common.web.pages.versions import keep_static, name_version
 from common.web.pages.words import FILTERS
 
 TABS = {
     "queue": "Queue",
     "rounds": "Rounds",
     "curve": "Curve",
+    "map": "Map",
     "review": "Review",
     "kpi": "Figures",
     "events": "Events",
@@ -44,6 +47,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+KEPT_S = 2.0
+"""What is counted for the head of a page is as old at most, while no label comes."""
+FIGURES_S = 30.0
+"""So are the figures, which read every answer."""
 EVENTS = 200
 """Lines of the journal on its page."""
 _STATUS: dict[type[HardfirstError], int] = {
@@ -68,16 +75,20 @@ def blueprint(backend: Backend) -> Blueprint:
         routes.add_app_template_filter(words, name)
     routes.before_app_request(lambda: pages.home() if request.path == "/" and _shows() else None)
     routes.add_url_rule("/", "home", pages.home)
+    routes.add_url_rule("/favicon.ico", "favicon", lambda: redirect(url_for("pages.static", filename="icon.svg")))
     routes.add_url_rule("/projects/<key>", "project", pages.project)
     for view in TABS:
         routes.add_url_rule(f"/projects/<key>/{view}", view, pages.view(view))
     routes.add_url_rule("/projects/<key>/progress", "progress", pages.progress)
+    pages.plots.add_to(routes)
     routes.add_url_rule("/projects/<key>/thumbnails/<sample>", "thumbnail", pages.thumbnail)
     routes.add_url_rule("/projects/<key>/confirm/<action>", "confirm", pages.confirm)
     routes.add_url_rule("/projects/<key>/actions/<action>", "act", pages.act, methods=["POST"])
     routes.register_error_handler(HardfirstError, _refused)
     routes.register_error_handler(HTTPException, _missing)
     routes.after_request(_with_headers)
+    routes.after_request(keep_static)
+    routes.url_defaults(name_version)
     return routes
 
 
@@ -117,13 +128,17 @@ class _Pages:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._forms = Forms(backend.settings)
+        self._kept = Kept(KEPT_S)
+        self._figures = Kept(FIGURES_S)
+        self.plots = Plots(backend, self._row)
         self._thumbnails = Thumbnails(backend.settings.folder / "thumbnails")
         self._contents: dict[str, Callable[[Tools, ProjectRow, Facts], dict[str, Any]]] = {
             "queue": self._queue,
             "rounds": self._rounds,
-            "curve": self._curve,
+            "curve": self.plots.curve,
+            "map": self.plots.map,
             "review": self._review,
-            "kpi": lambda tools, row, _: {"tables": tables(asking.ANSWERS["kpi"](tools, row))},
+            "kpi": self._kpi,
             "events": lambda tools, row, _: {"events": tools.store.journal.newest(row.key, EVENTS)},
         }
 
@@ -132,7 +147,7 @@ class _Pages:
     def home(self) -> Response:
         """Every project."""
         rows = self._backend.store.projects.all()
-        return _page("projects.html", projects=[facts(self._tools(), row) for row in rows])
+        return _page("projects.html", projects=[facts(self._tools(), row, self._kept) for row in rows])
 
     def project(self, key: str) -> Any:
         """The first tab."""
@@ -145,7 +160,8 @@ class _Pages:
             row, tools = self._row(key), self._tools()
             frame = self._frame(tools, row, name)
             contents = self._contents[name](tools, row, frame["facts"])
-            return _page(f"{name}.html", **frame, **contents)
+            shown = _page(f"{name}.html", **frame, **contents)
+            return let_draw(shown) if "library" in contents else shown
 
         return show
 
@@ -217,18 +233,18 @@ class _Pages:
         back = [] if self._backend.settings.read_only else way_back.restorable(tools, row)
         return {"rounds": history[::-1], "running": running, "back": back[::-1], "verdicts": VERDICTS}
 
-    def _curve(self, tools: Tools, row: ProjectRow, _: Facts) -> dict[str, Any]:
-        found = asking.ANSWERS["curve"](tools, row)
-        return {"curve": found, "plot": plot(found["points"])}
+    def _kpi(self, tools: Tools, row: ProjectRow, _: Facts) -> dict[str, Any]:
+        state = (row.created, row.revision, row.checkpoint, row.publication)
+        return {"tables": self._figures.of(row.key, state, lambda: tables(asking.ANSWERS["kpi"](tools, row)))}
 
     def _review(self, tools: Tools, row: ProjectRow, _: Facts) -> dict[str, Any]:
         state = request.args.get("state") or "open"
         start = queue.asked({"start": request.args.get("start", "")}).start
-        found = asking.review(tools, row, state)["review"]
-        shown = findings(self._backend, row, found[start : start + queue.PAGE])
-        after = start + queue.PAGE if start + queue.PAGE < len(found) else None
+        found = asking.review(tools, row, state, start=start, limit=queue.PAGE, links=self._backend.links)["review"]
+        total = tools.store.reviews.count(row.key, state)
+        after = start + queue.PAGE if start + queue.PAGE < total else None
         return {
-            **{"findings": shown, "total": len(found), "start": start, "after": after},
+            **{"findings": findings(self._backend, row, found), "total": total, "start": start, "after": after},
             **{"state": state, "states": STATES},
         }
 
@@ -238,7 +254,7 @@ class _Pages:
         did = actions.ACTIONS.get(request.args.get("did", ""))
         return {
             "row": row,
-            "facts": facts(tools, row),
+            "facts": facts(tools, row, self._kept),
             "tabs": TABS,
             "view": view,
             "did": did.done if did else "",

@@ -51,8 +51,25 @@ def number(value: Any) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Three digits, '–' for None."""
-    return "–" if value is None else f"{value:.3f}"
+    """Three digits as in the reasons: '.782', '1.000'; '–' for None."""
+    return "–" if value is None else short(value, 3)
+
+
+def short(value: float, digits: int = 2) -> str:
+    """Without a zero before the point: '.59', '-.02', '1.00'."""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop, as an error or advice is written without."""
+    bare = text.strip()
+    return bare[:1].upper() + bare[1:] + ("" if not bare or bare[-1] in ".!?" else ".")
+
+
+def counted(count: int, noun: str) -> str:
+    """'1 image', '5,000 images'."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 FILTERS: dict[str, Callable[..., str]] = {
@@ -62,4 +79,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "machine": machine,
     "number": number,
     "ratio": ratio,
+    "sentence": sentence,
+    "counted": counted,
 }

@@ -13,7 +13,9 @@ async function look() {
       return;
     }
     if (now.running) {
-      document.getElementById("message").textContent = now.message;
+      const message = document.getElementById("message");
+      // Written only when it is new: a screen reader says it each time.
+      if (message.textContent !== now.message) message.textContent = now.message;
       const bar = document.getElementById("bar");
       bar.max = now.epochs || 1;
       bar.value = now.epoch;
