@@ -37,7 +37,7 @@ NEWEST = 20_000
 """Figures are of so many answers, the newest."""
 LOOKED_UP = 2_000
 """Of answers that kept no predicted box, so many, the newest, are looked up for whether boxes were shown at all."""
-NOT_KEPT = "not known: which boxes an annotator had before him is not recorded"
+NOT_KEPT = "not known: which boxes an annotator had before them is not recorded"
 
 NOT_TIMED = "not known: the platform does not tell how long an answer took"
 

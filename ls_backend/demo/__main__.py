@@ -163,6 +163,7 @@ def _await_queue(stage: Stage, began: float) -> None:
     console.print(f"first queue [bold]{found['version']}[/] after {time.monotonic() - began:.0f} s; it begins with")
     for item in found["items"]:
         console.print(f"  {item['rank']}. task {item['id']}: {item['parts'].get('reason', '')}", markup=False)
+    console.print(f"watch it at {stage.url}/", markup=False)
 
 
 def _scripted(stage: Stage, work: Work, chosen: dict[str, str], rounds: int, budget: int) -> None:
@@ -254,8 +255,8 @@ def _addresses(stage: Stage, project: int) -> None:
         f"\n[bold]Label Studio[/]  {stage.server.url}/projects/{project}/data\n"
         f"  log in as [bold]{stage.server.username}[/] with [bold]{PASSWORD}[/], click [bold]Label All Tasks[/]: "
         "the hardest image comes first\n"
-        f"[bold]hardfirst[/]     {stage.url}/api/queue?project={stage.key}&limit=20\n"
-        f"  the order and the reasons; a round starts by itself after enough new labels\n"
+        f"[bold]hardfirst[/]     {stage.url}/\n"
+        f"  the queue with its reasons, rounds, curve, map; a round starts by itself after enough new labels\n"
         "Ctrl-C stops both; run it again to go on where it was",
         highlight=False,
     )

@@ -98,25 +98,8 @@ def run_the_loop(folder: Path, shared: Path) -> World:
         world.trainer.worth[f"{number}" * 64] = worth
         world.trainer.finish()
         settle(world)
-    stretch(world, 9 * 3600)
     answer(world, oracle, 13)
     return world
-
-
-def stretch(world: World, seconds: float) -> None:
-    """What happened within a minute happened, the store says now, within such a time: as it does among people."""
-    now, engine = time.time(), world.tools.store.engine
-    columns = {
-        **{"journal": ("at",), "round": ("started", "ended"), "annotation": ("updated", "recorded")},
-        **{"publication": ("activated",), "checkpoint": ("created",), "map": ("made",), "sample": ("seen",)},
-    }
-    with engine.begin() as connection:
-        first = connection.exec_driver_sql("SELECT min(at) FROM journal").scalar_one()
-        for table, names in columns.items():
-            for name in names:
-                told = f"UPDATE {table} SET {name} = ? - (? - {name}) * ?"
-                connection.exec_driver_sql(told, (now, now, seconds / (now - first)))
-        connection.exec_driver_sql("UPDATE publication SET activations = json_array(activated) WHERE activated > 0")
 
 
 def settle(world: World) -> None:
@@ -195,7 +178,7 @@ class Watched:
         self.page.wait_for_load_state("networkidle")
 
     def picture(self, name: str) -> None:
-        """Into the folder that HARDFIRST_PICTURES names (docs/): a usual run changes no file of the repository."""
+        """Into the folder that HARDFIRST_PICTURES names, to be looked at; those of docs/ are by bench.pictures."""
         folder = os.environ.get("HARDFIRST_PICTURES")
         if folder:
             self.page.screenshot(path=str(Path(folder) / f"page-{name}.png"))

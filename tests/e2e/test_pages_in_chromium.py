@@ -1,4 +1,4 @@
-"""Every page in a real Chromium: nothing in the console, no request to another host, a picture of each in docs/."""
+"""Every page in a real Chromium: nothing in the console, no request to another host, keyboard, phone, forms."""
 
 from __future__ import annotations
 
