@@ -93,8 +93,10 @@ def _recognised(finding: Finding, before: list[tuple[str, XYXY]]) -> Finding:
 
 
 def one(name: str) -> str:
-    """'a hard_hat', 'an axe'."""
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    """'a hard_hat', 'an axe', and what can only be spelled as it is spoken: 'an RBC', 'a WBC'."""
+    spelled = name.isupper() and not set(name) & set("AEIOUY")
+    vowels = "FHLMNRSX" if spelled else "AEIOUaeiou"
+    return f"{'an' if name[:1] in tuple(vowels) else 'a'} {name}"
 
 
 def where(xyxy: XYXY) -> str:

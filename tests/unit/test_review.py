@@ -15,6 +15,7 @@ from rich.console import Console
 from common.domain import Annotation, LabelledBox
 from common.review import KINDS, Finding, Looked, disagreements, doubts, findings, recognised
 from common.review.contradictions import LEAST, SURE, sureness, usual_support
+from common.review.findings import one
 from common.review.people import matched
 from tests.unit.label_errors import NAMES as SIMULATED
 from tests.unit.label_errors import WEAK, Case, Skill, cases, quality
@@ -284,3 +285,8 @@ def test_a_new_answer_with_the_same_boxes_disputes_the_same_thing() -> None:
     first = only(disputed(answer("a", hat()), answer("b")))
     again = only(disputed(answer("a", hat()), replace(answer("b", minute=5000), id="new")))
     assert again.mark == first.mark
+
+
+@pytest.mark.parametrize("said", ["an axe", "a hard_hat", "an RBC", "a WBC", "a HELMET", "an ANVIL"])
+def test_a_class_has_the_article_that_is_spoken(said: str) -> None:
+    assert one(said.split()[1]) == said

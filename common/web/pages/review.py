@@ -11,6 +11,7 @@ from common.store.samples import SampleRow
 from common.web.backend import Backend
 from common.web.pages import boxes as drawing
 from common.web.pages.cards import no_picture
+from common.web.pages.words import short
 
 SIZE = (255, 191)
 """Pixels of a picture in the list, width and height."""
@@ -66,7 +67,7 @@ def _shown(f: Mapping[str, Any], sample: SampleRow | None, classes: Sequence[str
 def _drawn(box: Mapping[str, Any], width: int, height: int, classes: Sequence[str]) -> drawing.Drawn:
     """A label solid, what the model or another person says dashed."""
     x1, y1, x2, y2 = box["xyxy"]
-    score = "" if box.get("score") is None else f" {box['score']:.2f}"
+    score = "" if box.get("score") is None else f" {short(box['score'])}"
     corners = (x1 * width, y1 * height, x2 * width, y2 * height)
     text, number = f"{box['by']}: {box['name']}{score}", drawing.colour(box["name"], classes)
     return drawing.rectangle(corners, number, text, dashed=box["by"] != "label")
