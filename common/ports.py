@@ -414,6 +414,7 @@ class Patient:
         state: What its port keeps; a copy.
         memory: What its port remembers, to be read only.
         port: A fresh port that keeps its state, for mending: the worker leaves the project alone inside.
+        coming: The publication that is about to take over, None = none is on its way.
     """
 
     project: str
@@ -423,6 +424,7 @@ class Patient:
     state: dict[str, Any]
     memory: Memory
     port: Callable[[], AbstractContextManager[Platform]]
+    coming: str | None = None
 
 
 @runtime_checkable

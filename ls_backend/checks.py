@@ -236,6 +236,8 @@ def _version(case: Case) -> Finding:
         return nothing("model version", "no queue was published yet")
     if value == wanted:
         return ok("model version", value)
+    if value and value == case.patient.coming:
+        return ok("model version", f"{value}, which takes over from {wanted} at this moment")
     evidence, fix = f"model_version is {value!r}, hardfirst left {wanted!r}", f"choose {wanted!r} in its settings"
     return problem("model version", evidence, fix, mend=None if value else _healing(case))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from common import compose
@@ -46,7 +47,9 @@ def _patient(settings: Settings, store: Store, p: ProjectFacts, *, answers: bool
     version = store.publications.get(row.publication).version if row.publication else None
     served = row.state in ("active", "stopped")
     memory, state = store.memories.of(row.key), dict(row.platform_state)
-    return Patient(row.external, served, answers, version, state, memory, lambda: _mending(settings, row.key))
+    coming = store.publications.unfinished(row.key)
+    port = partial(_mending, settings, row.key)
+    return Patient(row.external, served, answers, version, state, memory, port, coming.version if coming else None)
 
 
 def _not_connected() -> Any:

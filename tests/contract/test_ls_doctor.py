@@ -38,6 +38,7 @@ class Surgery:
         good = {"send_for_all_actions": False, "actions": list(ACTIONS), "headers": {SECRET_HEADER: SECRET}}
         self.hooks: list[dict[str, Any]] = [hook | good]
         self.connected, self.answers, self.version = True, True, VERSION
+        self.coming: str | None = None
 
     def settings(self, **changes: Any) -> Settings:
         known: dict[str, Any] = {
@@ -63,7 +64,7 @@ class Surgery:
 
     def seen(self, **changes: Any) -> dict[str, Finding]:
         version = self.version or None
-        patient = Patient("31", self.connected, self.answers, version, {}, DictMemory(), self.port)
+        patient = Patient("31", self.connected, self.answers, version, {}, DictMemory(), self.port, self.coming)
         found = examine(self.settings(**changes), [patient], transport=self.server)
         assert not any(secret in str(f) for f in found for secret in (TOKEN, SECRET, "hidden"))
         return {f.name: f for f in found}
@@ -258,6 +259,13 @@ def test_a_webhook_of_somebody_elses_backend_is_only_named(surgery: Surgery) -> 
 def test_what_is_left_after_a_backend_was_deleted_is_an_orphan(surgery: Surgery) -> None:
     surgery.backend, surgery.connected, surgery.version = None, False, ""
     assert surgery.look()["orphan webhooks"].state == "problem"
+
+
+def test_an_order_that_takes_over_at_this_moment_is_no_problem(surgery: Surgery) -> None:
+    surgery.coming = surgery.project["model_version"] = "hardfirst@2.3-0a1b2c3d"
+    found = surgery.look()
+    assert bad(found) == []
+    assert "takes over" in found["model version"].evidence
 
 
 def test_a_model_version_equal_to_the_backends_title_is_found_and_mended(surgery: Surgery) -> None:
