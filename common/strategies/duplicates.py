@@ -20,6 +20,8 @@ _BLOCK = 512
 _TILE = 4096
 _CLOSEST = 16
 _CROWD = 64
+PAIRS = 20_000
+"""Pairs of images that say what is usual in a pool."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def calibrate(
 ) -> float:
     """The distance up to which two images are near-duplicates, in this pool.
 
-    The 95th percentile of distances between images and their own copies, capped by the 1st percentile of random pairs.
+    The 95th percentile of distances between images and their own copies, capped by the 1st percentile of random pairs,
+    or of all pairs where they are not more than ``PAIRS``.
 
     Args:
         originals: About 64 images of the pool.
@@ -142,9 +145,17 @@ def calibrate(
     own = float(np.percentile(np.concatenate([distances(originals, c) for c in copies]), 95))
     if len(pool) < 2:
         return own
-    one = rng.integers(len(pool), size=20_000)
-    other = (one + rng.integers(1, len(pool), size=len(one))) % len(pool)
+    one, other = _pairs(len(pool), rng)
     return min(own, float(np.percentile(distances(pool.take(one), pool.take(other)), 1)))
+
+
+def _pairs(n: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Two different images each: all pairs of n, or as many as are enough for a percentile."""
+    if n * (n - 1) // 2 <= PAIRS:
+        one, other = np.triu_indices(n, 1)
+        return one.astype(np.int64), other.astype(np.int64)
+    one = rng.integers(n, size=PAIRS)
+    return one, (one + rng.integers(1, n, size=PAIRS)) % n
 
 
 def groups(descriptors: Descriptors, threshold: float, reach: float = 2.0, known: Ints | None = None) -> Ints:

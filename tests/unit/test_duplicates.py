@@ -199,3 +199,11 @@ def test_near_duplicates_of_real_images_are_found(shared: Path, name: str, recor
     record_property("recall", recall)
     assert precision >= FLOORS[name][0]
     assert recall >= FLOORS[name][1]
+
+
+def test_a_small_pool_is_calibrated_on_all_its_pairs_whatever_is_drawn():
+    pool = _describe([_scene(seed) for seed in range(12)])
+    unlike = [pool.take(np.arange(12)[::-1])]
+    found = {calibrate(pool, unlike, pool, np.random.default_rng(seed)) for seed in range(3)}
+    one, other = np.triu_indices(12, 1)
+    assert found == {float(np.percentile(distances(pool.take(one), pool.take(other)), 1))}
