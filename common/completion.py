@@ -5,16 +5,14 @@ It must be quick: no torch, no SQLAlchemy, no model of the settings. A Tab that 
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
+
+from common.store import keys
 
 if TYPE_CHECKING:
     from common.ports import PlatformPlugin
@@ -30,8 +28,6 @@ ACQUISITIONS = (
 """Names of the registries, which take a second to import; a test holds them together."""
 VIEWS = ("flip", "half", "heads")
 DEVICES = ("auto", "cpu", "mps", "0")
-WAIT_S = 0.2
-"""A database that is locked is not waited for."""
 
 ADVICE = {
     "bash": 'eval "$(hardfirst completion bash)"   # in ~/.bashrc',
@@ -93,7 +89,7 @@ def platform_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def project_keys(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Keys of the connected projects."""
-    return [CompletionItem(key, help=title) for key, title in _projects() if key.startswith(incomplete)]
+    return [CompletionItem(key, help=title) for key, title in keys.project_keys() if key.startswith(incomplete)]
 
 
 def project_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -101,32 +97,5 @@ def project_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
     # Behind a --project without its value click leaves the platform among the words it did not get to.
     known = platforms()
     platform = next((word for word in (ctx.params.get("platform"), *ctx.args, ctx.info_name) if word in known), "")
-    found = [(key.partition(":"), title) for key, title in _projects()]
+    found = [(key.partition(":"), title) for key, title in keys.project_keys()]
     return [CompletionItem(i, help=title) for (p, _, i), title in found if p == platform and i.startswith(incomplete)]
-
-
-def _projects() -> list[tuple[str, str]]:
-    """(key, title) of the store's projects, oldest first; none where there is no store, or one we cannot read here.
-
-    The one query outside ``common.store``: its SQLAlchemy takes longer to import than a person waits for a Tab.
-    """
-    home = Path(os.environ.get("HARDFIRST_HOME") or _from_env_file("HARDFIRST_HOME") or ".hardfirst").expanduser()
-    url = os.environ.get("HARDFIRST_DATABASE_URL") or _from_env_file("HARDFIRST_DATABASE_URL")
-    path = Path(url.removeprefix("sqlite:///")) if url else home / "hardfirst.db"
-    if url and not url.startswith("sqlite:///"):
-        return []
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=WAIT_S)) as store:
-            query = "SELECT key, title FROM project WHERE state != 'archived' ORDER BY created"
-            return [(str(key), str(title)) for key, title in store.execute(query)]
-    except (sqlite3.Error, OSError):
-        return []
-
-
-def _from_env_file(name: str) -> str:
-    try:
-        lines = Path(".env").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return ""
-    found = [line.partition("=")[2] for line in lines if line.strip().removeprefix("export ").startswith(f"{name}=")]
-    return found[-1].strip().strip("\"'") if found else ""

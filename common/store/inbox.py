@@ -13,15 +13,7 @@ import sqlalchemy as sa
 from common import logs
 from common.domain import Event
 from common.store.engine import transaction
-from common.store.schema import event, inbox_metadata
-
-event_trace = sa.Table(
-    "event_trace",
-    inbox_metadata,
-    sa.Column("event", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("trace", sa.String(64), nullable=False),
-)
-"""Which trace an event began. A table of its own: an inbox that an earlier version made needs no migration."""
+from common.store.schema import event, event_trace
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Collection, Iterable
@@ -12,7 +11,7 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from common import logs
-from common.errors import HardfirstError, StoreError
+from common.errors import HardfirstError
 from common.ports import PlatformPlugin
 from common.web import hosts, pages, proxies, rounds
 from common.web.auth import guard
@@ -46,10 +45,9 @@ def create_app(backend: Backend, plugins: Iterable[PlatformPlugin]) -> Flask:
     webhook_secrets = backend.settings.secrets()
     ours = hosts.names(backend.settings)
     app.before_request(lambda: _start(backend, webhook_secrets, ours))
-    redact = logs.Redactor(logs.known_secrets(backend.settings))
-    app.after_request(lambda response: _finish(response, redact))
+    app.after_request(_finish)
     app.teardown_request(_leave)
-    _errors(app)
+    _errors(app, logs.Redactor(logs.known_secrets(backend.settings)))
     for plugin in plugins:
         app.register_blueprint(plugin.blueprint(backend))
     app.register_blueprint(rounds.blueprint(backend))
@@ -68,7 +66,7 @@ def _start(backend: Backend, webhook_secrets: tuple[str, ...], ours: Collection[
     return hosts.refused(request, ours) or guard(backend.settings, webhook_secrets)
 
 
-def _finish(response: Response, redact: logs.Redactor) -> Response:
+def _finish(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
@@ -76,19 +74,7 @@ def _finish(response: Response, redact: logs.Redactor) -> Response:
     observe(endpoint, response.status_code, seconds)
     if seconds > 1:
         log.warning("%s took %.1f s", endpoint, seconds)
-    return _name_trace(response, redact)
-
-
-def _name_trace(response: Response, redact: logs.Redactor) -> Response:
-    """The trace in a header, and in the JSON of an error that is ours, of which the log tells more; no secrets."""
-    trace = g.get("trace") or logs.fresh()
-    response.headers[logs.REQUEST_ID] = trace
-    told = response.get_json(silent=True) if response.status_code >= 400 and response.is_json else None
-    if isinstance(told, dict) and isinstance(told.get("error"), str):
-        ours = {"trace": trace} if response.status_code >= 500 else {}
-        if ours and response.status_code != 500:  # those are logged where they were caught
-            log.warning("%s answered %d: %s", request.path, response.status_code, told["error"])
-        response.set_data(json.dumps({**told, "error": redact(told["error"]), **ours}))
+    response.headers[logs.REQUEST_ID] = g.get("trace") or logs.fresh()
     return response
 
 
@@ -98,28 +84,34 @@ def _leave(_error: BaseException | None) -> None:
         logs.end(told)
 
 
-def _errors(app: Flask) -> None:
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(StoreError, lambda e: (jsonify(error=str(e)), 503))
-    app.register_error_handler(BadRequestError, lambda e: (jsonify(error=str(e)), 400))
-    app.register_error_handler(HardfirstError, lambda e: (jsonify(error=str(e)), 503))
-    app.register_error_handler(Exception, _unexpected)
+def _errors(app: Flask, redact: logs.Redactor) -> None:
+    """Every error as JSON or as a page, without secrets; from 500 on with the trace, of which the log tells more."""
 
+    def answer(said: str, status: int = 503) -> Any:
+        said = redact(said)
+        if status < 500:
+            return jsonify(error=said), status
+        if status != 500:  # those are logged where they were caught
+            log.warning("%s answered %d: %s", request.path, status, said)
+        return jsonify(error=said, trace=g.get("trace")), status
 
-def _http_error(error: HTTPException) -> Any:
-    if _from_a_browser():
-        return pages.problem(error.description or error.name, error.code or 500)
-    return jsonify(error=error.description or error.name), error.code or 500
+    def http(error: HTTPException) -> Any:
+        said, status = error.description or error.name, error.code or 500
+        return pages.problem(said, status) if _from_a_browser() else answer(said, status)
+
+    def unexpected(error: Exception) -> Any:
+        log.error("unexpected %s", type(error).__name__, exc_info=error)
+        said = f"unexpected {type(error).__name__}; the log has trace {g.get('trace')}"
+        return pages.problem(said, 500) if _from_a_browser() else answer(said, 500)
+
+    app.register_error_handler(HTTPException, http)
+    app.register_error_handler(BadRequestError, lambda e: answer(str(e), 400))
+    app.register_error_handler(HardfirstError, lambda e: answer(str(e)))
+    app.register_error_handler(Exception, unexpected)
 
 
 def _from_a_browser() -> bool:
     return pages.wants_page() and not request.path.startswith("/api/")
-
-
-def _unexpected(error: Exception) -> Any:
-    log.error("unexpected %s", type(error).__name__, exc_info=error)
-    said = f"unexpected {type(error).__name__}; the log has trace {g.get('trace')}"
-    return pages.problem(said, 500) if _from_a_browser() else (jsonify(error=said), 500)
 
 
 def _queue(backend: Backend) -> Any:

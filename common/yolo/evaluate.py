@@ -6,13 +6,13 @@ Classes meet by name: weights that know other classes, or the same in another or
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from common import logs
 from common.average_precision import figures
 from common.errors import HardfirstError, TrainingError
 from common.lifeline import die_with
@@ -95,7 +95,11 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if given.parent:
         die_with(given.parent)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    with logs.inherited("measuring", owns=bool(given.parent)):
+        return _measure(given)
+
+
+def _measure(given: argparse.Namespace) -> int:
     configured = os.environ.get("YOLO_CONFIG_DIR")
     offline.prepare(Path(configured).parent if configured else given.out.parent)
     try:

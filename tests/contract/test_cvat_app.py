@@ -403,13 +403,7 @@ def test_the_same_event_ten_times_at_once_has_one_effect(service: Service) -> No
 def test_an_event_without_the_right_signature_is_refused_and_not_parsed(
     guarded: Service, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loads = json.loads
-
-    def parse(text: str | bytes, *more: Any, **named: Any) -> Any:
-        assert "{not json" not in str(text), "the body was parsed"
-        return loads(text, *more, **named)
-
-    monkeypatch.setattr("common.web.body.json.loads", parse)
+    monkeypatch.setattr("common.web.body.json.loads", lambda *_, **__: pytest.fail("the body was parsed"))
     for path in ("/webhooks", "/webhooks/"):
         answer = guarded.client.post(path, data=b"{not json", headers=headers, content_type="application/json")
         assert answer.status_code == 401

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from common import logs
 from common.domain import Ints
 from common.errors import HardfirstError, MediaError
 from common.experiments.backtest.arms import Arm
@@ -165,10 +166,14 @@ def main(argv: list[str] | None = None) -> int:
     if given.parent:
         die_with(given.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our parent ends us
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     os.nice(5)
-    task = Task.read(given.folder)
-    (given.folder / FAILURE).unlink(missing_ok=True)
+    with logs.inherited("backtest", owns=bool(given.parent)):
+        return _unit(given.folder)
+
+
+def _unit(folder: Path) -> int:
+    task = Task.read(folder)
+    (folder / FAILURE).unlink(missing_ok=True)
     try:
         data = unit_data(task.source.load(), task.recipe, task.seed)
         learner = Trainings(YoloLearner(task, data), Path(task.out) / CACHE / task.name)
@@ -176,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         log.exception("the unit failed")
         said = str(error) if isinstance(error, HardfirstError) else f"{type(error).__name__}: {error}"
-        files.write_json(given.folder / FAILURE, {"message": said})
+        files.write_json(folder / FAILURE, {"message": said})
         return 1
     shutil.rmtree(task.desk / _LAST, ignore_errors=True)
     return 0 if whole else 3
