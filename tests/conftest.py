@@ -5,23 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("live",)
+pytest_plugins = ("live", "clean_home")
 
 # Threads that spin while they wait make k-means over 90 rows ten times slower where other processes want the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def _absent(reason: str) -> None:
-    """A missing real part skips on a laptop and fails in CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +23,3 @@ def _logging_stays_as_it_was() -> Iterator[None]:
     for logger, level, handlers in before:
         logger.setLevel(level)
         logger.handlers[:] = handlers
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of recorded exchanges, real data sets and weights, which the repository does not hold."""
-    folder = Path(os.environ.get("HARDFIRST_SHARED", ROOT.parent / "shared"))
-    if not folder.is_dir():
-        _absent(f"recorded exchanges, data sets and weights are not at {folder} (HARDFIRST_SHARED says where)")
-    return folder

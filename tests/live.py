@@ -1,4 +1,4 @@
-"""Fixtures over real servers: Label Studio and Chromium. They skip on a laptop without them and fail in CI."""
+"""Fixtures over what the repository does not hold: data, Label Studio, Chromium. They skip without, and fail in CI."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def chromium() -> str | None:
     """The browser on this machine: CHROMIUM, or the first known name on PATH."""
     found = (shutil.which(name) for name in (os.environ.get("CHROMIUM", ""), *BROWSERS) if name)
     return next((path for path in found if path), None)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded exchanges, real data sets and weights, which the repository does not hold."""
+    folder = Path(os.environ.get("HARDFIRST_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        absent(f"recorded exchanges, data sets and weights are not at {folder} (HARDFIRST_SHARED says where)")
+    return folder
 
 
 @pytest.fixture(scope="session")

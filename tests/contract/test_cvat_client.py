@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import io
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +28,7 @@ from cvat_adapter.client import Api, open_api
 from cvat_adapter.refusals import FailedError
 from tests.cvat_server.faults import faults_of
 from tests.cvat_server.server import FakeCvat
+from tests.serving import in_a_thread
 
 SECRET = "pa$$w0rd"
 
@@ -69,15 +69,8 @@ def answering(answer: bytes, *, close: bool = True) -> Iterator[str]:
             self.wfile.write(answer)
             self.close_connection = close
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with in_a_thread(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 def logins(cvat: FakeCvat) -> int:

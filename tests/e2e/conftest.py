@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end suite: people with a browser, and where failures leave a picture."""
+"""Fixtures of the end-to-end suite: people with a browser, where failures leave a picture, and a project to look at."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from annotator import BrowserAnnotator
+from pages_desk import run_the_loop
 from playwright.sync_api import Browser
 
 from ls_backend.local_server import LocalLabelStudio
+from tests.fakes import World
 
 PASSWORD = "a-long-enough-word"
 PICTURES = Path(__file__).resolve().parents[2] / ".cache/e2e"
@@ -36,3 +38,11 @@ def annotator(
         if request.session.testsfailed > failed:
             person.picture(PICTURES / f"{request.node.name}-{number}.png")
         person.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[World]:
+    """One for all tests of a module: the test that changes something leaves a project as good as before."""
+    made = run_the_loop(tmp_path_factory.mktemp("pages"), shared)
+    yield made
+    made.tools.store.close()

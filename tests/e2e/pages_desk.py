@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +21,7 @@ from common.sample.oracle import FolderOracle
 from common.web.app import create_app
 from common.web.backend import Backend
 from tests.fakes import FakeMedia, FakeModels, World, make_world
+from tests.serving import in_a_thread
 from tests.unit import gallery_pool as pool
 
 KEY = "label-studio:12"
@@ -89,47 +89,49 @@ def run_the_loop(folder: Path, shared: Path) -> World:
     media: Any = FakeMedia(images)
     eyes = Eyes(oracle, folder)
     world.tools.media, world.tools.models, world.clock[0] = media, eyes, time.time()
+    go_through_rounds(world, oracle, (0.55, 0.7, 0.66, 0.83), 40, forgetful=True)
+    answer(world, oracle, 13, forgetful=True)
+    return world
+
+
+def go_through_rounds(
+    world: World, oracle: FolderOracle, worths: Iterable[float], labels: int, *, forgetful: bool = False
+) -> None:
+    """The first queue, and for each worth so many labels and a round whose weights are worth it."""
     settle(world)
-    for number, worth in enumerate((0.55, 0.7, 0.66, 0.83), start=1):
-        answer(world, oracle, 40)
+    for number, worth in enumerate(worths, start=1):
+        answer(world, oracle, labels, forgetful=forgetful)
         settle(world)
         world.clock[0] += 61
         settle(world)
         world.trainer.worth[f"{number}" * 64] = worth
         world.trainer.finish()
         settle(world)
-    answer(world, oracle, 13)
-    return world
 
 
 def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    while loop.step(KEY):
+    """Let the loop work until nothing moves in the one project."""
+    loop, (row,) = ActiveLearningLoop(world.tools), world.tools.store.projects.all()
+    while loop.step(row.key):
         pass
 
 
-def answer(world: World, oracle: FolderOracle, count: int) -> None:
-    """Somebody labels what is first, and now and then forgets a box."""
+def answer(world: World, oracle: FolderOracle, count: int, *, forgetful: bool = False) -> None:
+    """Somebody labels what is first, and, being forgetful, leaves a box out now and then."""
+    (row,) = world.tools.store.projects.all()
     for n, task in enumerate(world.platform.order()[:count]):
         name = world.platform.tasks[task]
         there = oracle.answer(name) if name in oracle else []
-        boxes = [LabelledBox(b.name, b.xyxy) for b in there][n % 9 == 8 :]
+        boxes = [LabelledBox(b.name, b.xyxy) for b in there][forgetful and n % 9 == 8 :]
         world.platform.annotate(task, *boxes)
-        world.tools.store.inbox.add(Event("label-studio", "12", "labels", (task,)))
+        world.tools.store.inbox.add(Event(row.platform, row.external, "labels", (task,)))
 
 
 @contextmanager
 def served(world: World) -> Iterator[str]:
     app = create_app(Backend(world.tools, lambda _model, _paths, _imgsz: []), [])
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with in_a_thread(make_server("127.0.0.1", 0, app, threaded=True)) as url:
+        yield url
 
 
 def many_images(folder: Path, shared: Path) -> World:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pages_desk import KEY, Watched, run_the_loop, served
+from pages_desk import KEY, Watched, served
 from playwright.sync_api import Browser, Page
 
 from common.web.pages.routes import TABS
@@ -28,13 +27,6 @@ PAGES = {
     "done": f"/projects/{KEY}/rounds?did=train",
     "error": "/projects/nobody:9/queue",
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[World]:
-    made = run_the_loop(tmp_path_factory.mktemp("pages"), shared)
-    yield made
-    made.tools.store.close()
 
 
 @pytest.fixture(scope="module")

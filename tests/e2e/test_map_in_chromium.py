@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from pages_desk import Watched, served
+from pages_desk import Watched, answer, go_through_rounds, served, settle
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from common.domain import ClassMapping, Event, Instances, LabelledBox, Prediction
-from common.loop import ActiveLearningLoop
+from common.domain import ClassMapping, Instances, Prediction
 from common.ports import Model
 from common.sample.oracle import FolderOracle
 from tests.fakes import FakeMedia, FakeModels, World, make_world
@@ -81,32 +80,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Wo
     oracle, media = FolderOracle(shared / "data/plates/labels", ["plate"]), FakeMedia(images)
     world.tools.media = media  # type: ignore[assignment]
     world.tools.models, world.clock[0] = DashCams(oracle), time.time()
-    settle(world)
-    for number, worth in enumerate((0.42, 0.61, 0.57, 0.74), start=1):
-        answer(world, oracle, 30)
-        settle(world)
-        world.clock[0] += 61
-        settle(world)
-        world.trainer.worth[f"{number}" * 64] = worth
-        world.trainer.finish()
-        settle(world)
+    go_through_rounds(world, oracle, (0.42, 0.61, 0.57, 0.74), 30)
     answer(world, oracle, 20)
     settle(world)
     yield world
     world.tools.store.close()
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    while loop.step(KEY):
-        pass
-
-
-def answer(world: World, oracle: FolderOracle, count: int) -> None:
-    for task in world.platform.order()[:count]:
-        boxes = [LabelledBox("plate", b.xyxy) for b in oracle.answer(world.platform.tasks[task])]
-        world.platform.annotate(task, *boxes)
-        world.tools.store.inbox.add(Event("label-studio", "14", "labels", (task,)))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from pages_desk import KEY, MANY, Watched, many_images, run_the_loop, served, settle
+from pages_desk import KEY, MANY, Watched, many_images, served, settle
 from playwright.sync_api import Browser, ViewportSize, expect
 
 from common.web.pages.routes import TABS
@@ -29,14 +29,6 @@ FOCUSED = """() => { const e = document.activeElement, s = getComputedStyle(e);
     return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 && e.matches(':focus-visible') }"""
 MOVES = """() => [...document.querySelectorAll('*')].filter(e => { const s = getComputedStyle(e);
     return parseFloat(s.transitionDuration) > 0 || s.animationName !== 'none' }).length"""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[World]:
-    """One for all: the test that changes something leaves a project as good as before."""
-    made = run_the_loop(tmp_path_factory.mktemp("pages"), shared)
-    yield made
-    made.tools.store.close()
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from ls_backend.client import open_platform
 from ls_backend.local_server import LocalLabelStudio
 from ls_backend.project import LabelStudioPlatform
 from ls_backend.snapshot import ACTIONS
+from tests.serving import in_a_thread
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +46,6 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.posts: list[tuple[str, dict[str, str], Any]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -81,9 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     server = Receiver()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with in_a_thread(server):
+        yield server
 
 
 class Bench:
@@ -235,11 +234,10 @@ def test_a_backend_added_by_a_person_in_the_form_is_adopted(bench: Bench, receiv
 
 
 def test_another_backend_is_never_replaced_without_being_told(bench: Bench) -> None:
-    other = Receiver()
-    try:
-        bench.json("POST", "/api/ml", {"url": other.url, "project": bench.project, "title": "theirs"})
+    with in_a_thread(Receiver()) as url:
+        bench.json("POST", "/api/ml", {"url": url, "project": bench.project, "title": "theirs"})
         before = bench.everything()
-        with pytest.raises(PlatformError, match=f"'theirs' at {other.url}: give --replace"):
+        with pytest.raises(PlatformError, match=f"'theirs' at {url}: give --replace"):
             bench.port.connect(dry_run=False, replace=False)
         assert bench.everything() == before
 
@@ -247,9 +245,6 @@ def test_another_backend_is_never_replaced_without_being_told(bench: Bench) -> N
         assert bench.open().connect(dry_run=False, replace=False) == []
         bench.port.disconnect()
         assert bench.everything() == before
-    finally:
-        other.shutdown()
-        other.server_close()
 
 
 def test_annotators_get_the_published_order(bench: Bench) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.config import Settings
 from common.domain import Event
 from common.store import open_store
 from tests.service import Hardfirst
+from tests.serving import in_a_thread
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 KEY = "k3y0f1abe1studi0" + "0" * 24
@@ -51,12 +51,8 @@ class Failing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def platform() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://us3r:pas5w0rd@127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Failing)) as url:
+        yield url.replace("://", "://us3r:pas5w0rd@")
 
 
 @pytest.mark.parametrize("as_json", ["0", "1"])

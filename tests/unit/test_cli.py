@@ -13,7 +13,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from common.config import Settings
 from common.domain import Event
 from common.errors import AccessDeniedError, PlatformError, PlatformUnreachableError, SettingError
 from common.ports import TOLD, Change
-from common.store import Store, open_store
+from common.store import Store
 from common.store.publications import Place
 from common.worker import identity
 from tests.fakes import FakePlatform
@@ -63,24 +62,6 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> FakePlugin:
     for module in (compose, serving_checks):
         monkeypatch.setattr(module, "plugins", lambda: {"fake": made})
     return made
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clean environment, and HOME in a folder of its own."""
-    for name in [n for n in os.environ if n.startswith(("HARDFIRST_", "LABEL_STUDIO_", "BASIC_AUTH_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def store(home: Path) -> Iterator[Store]:
-    home.mkdir()
-    made = open_store(Settings(_env_file=None, home=home).database, home)
-    yield made
-    made.close()
 
 
 def run(*arguments: str, code: int = 0) -> Result:
@@ -153,7 +134,7 @@ def test_a_mistyped_command_is_code_two(arguments: list[str]) -> None:
         ("BASIC_AUTH_PASS", "x", "BASIC_AUTH_USER is not set but its other half is"),
     ],
 )
-@pytest.mark.usefixtures("home", "plugin")
+@pytest.mark.usefixtures("clean_home", "plugin")
 def test_serving_with_a_broken_setting_fails_at_once_in_one_sentence(
     name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,14 +142,14 @@ def test_serving_with_a_broken_setting_fails_at_once_in_one_sentence(
     assert sentence("serve", code=2).startswith(said)
 
 
-@pytest.mark.usefixtures("home", "plugin")
+@pytest.mark.usefixtures("clean_home", "plugin")
 def test_a_host_that_is_not_this_machines_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"HARDFIRST_HOST": "192.0.2.1", "BASIC_AUTH_USER": "a", "BASIC_AUTH_PASS": "b"}.items():
         monkeypatch.setenv(name, value)
     assert sentence("serve", code=2).startswith("HARDFIRST_HOST is '192.0.2.1' and HARDFIRST_PORT 9090, where nothing")
 
 
-@pytest.mark.usefixtures("home", "plugin")
+@pytest.mark.usefixtures("clean_home", "plugin")
 def test_a_port_that_is_taken_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -176,14 +157,14 @@ def test_a_port_that_is_taken_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -
         assert sentence("serve", code=2).startswith(f"HARDFIRST_PORT is {port}, where something listens already")
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("clean_home")
 def test_serving_without_any_platforms_settings_is_said(plugin: FakePlugin, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin.error = SettingError("FAKE_URL is not set: give the platform's address")
     monkeypatch.setenv("HARDFIRST_PORT", str(free_port()))
     assert sentence("serve", code=2) == "FAKE_URL is not set: give the platform's address"
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("clean_home")
 def test_label_studios_address_and_key_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = ("connect", "label-studio", "--project", "1")
     assert sentence(*connect, code=2).startswith("LABEL_STUDIO_URL is not set")
@@ -194,7 +175,7 @@ def test_label_studios_address_and_key_are_asked_for(monkeypatch: pytest.MonkeyP
     assert sentence("connect", "label-studio", "--project", "x", code=2).startswith("project is 'x'")
 
 
-@pytest.mark.usefixtures("home", "plugin")
+@pytest.mark.usefixtures("clean_home", "plugin")
 def test_names_nobody_knows_are_code_two_and_list_the_right_ones() -> None:
     assert sentence("connect", "labelbox", "--project", "1", code=2) == "no platform 'labelbox'; there are ['fake']"
     none = "no project 'fake:9'; none is connected yet: run `hardfirst connect PLATFORM --project ID`"
@@ -205,8 +186,8 @@ def test_names_nobody_knows_are_code_two_and_list_the_right_ones() -> None:
 
 @pytest.mark.parametrize("home_is", ["file/home", "file"])
 @pytest.mark.usefixtures("plugin")
-def test_a_home_that_cannot_be_written_is_said(home: Path, monkeypatch: pytest.MonkeyPatch, home_is: str) -> None:
-    (home.parent / "file").write_text("")
+def test_a_home_that_cannot_be_written_is_said(clean_home: Path, monkeypatch: pytest.MonkeyPatch, home_is: str) -> None:
+    (clean_home.parent / "file").write_text("")
     monkeypatch.setenv("HARDFIRST_HOME", home_is)
     monkeypatch.setenv("HARDFIRST_PORT", str(free_port()))
     for command in (["serve"], ["status"], ["connect", "fake", "--project", "1"]):
@@ -218,7 +199,7 @@ def test_a_home_that_cannot_be_written_is_said(home: Path, monkeypatch: pytest.M
     "url",
     ["nonsense", "sqlite:////proc/none/x.db", "oracle://u:s3sam@h/x", "postgresql+psycopg://u:s3sam@127.0.0.1:9/x"],
 )
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("clean_home")
 def test_a_database_that_cannot_be_opened_is_said_without_its_password(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,30 +217,30 @@ def free_port() -> int:
 # --- connect, disconnect, forget, train ------------------------------------------------------------------
 
 
-def test_a_dry_run_prints_every_change_and_makes_none(store: Store, plugin: FakePlugin) -> None:
+def test_a_dry_run_prints_every_change_and_makes_none(home_store: Store, plugin: FakePlugin) -> None:
     found = run("connect", "fake", "--project", "1", "--dry-run")
     assert found.stdout.splitlines() == ["would change sampling: sequential -> by priority"]
-    assert store.projects.all() == []
+    assert home_store.projects.all() == []
     assert plugin.platform.state == {}
 
 
-def test_a_dry_run_of_a_disconnected_project_does_not_wake_the_worker(store: Store, plugin: FakePlugin) -> None:
+def test_a_dry_run_of_a_disconnected_project_does_not_wake_the_worker(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     run("disconnect", "fake", "--project", "1")
     run("connect", "fake", "--project", "1", "--dry-run")
-    assert [p.state for p in store.projects.all()] == ["archived"]
+    assert [p.state for p in home_store.projects.all()] == ["archived"]
 
 
-def test_connecting_stores_the_project_and_says_each_change_once(store: Store, plugin: FakePlugin) -> None:
+def test_connecting_stores_the_project_and_says_each_change_once(home_store: Store, plugin: FakePlugin) -> None:
     first = run("connect", "fake", "--project", "1")
     assert first.stdout.splitlines() == ["changed sampling: sequential -> by priority"]
-    (row,) = store.projects.all()
+    (row,) = home_store.projects.all()
     assert (row.key, row.state, row.title, row.platform_state) == (KEY, "active", "Pets", {"connected": True})
     again = run("connect", "fake", "--project", "1")
     assert again.stdout.splitlines() == ["nothing to change: the project is connected"]
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("home_store")
 def test_changes_come_as_json_for_scripts(plugin: FakePlugin) -> None:
     plugin.platform.tasks = {"1": "https://images.example.org/a.jpg", "2": "https://images.example.org/b.jpg"}
     found = json.loads(run("connect", "fake", "--project", "1", "--dry-run", "--json").stdout)
@@ -268,7 +249,7 @@ def test_changes_come_as_json_for_scripts(plugin: FakePlugin) -> None:
     assert "HARDFIRST_ALLOW_HOSTS=images.example.org" in found["warnings"][0]
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("home_store")
 def test_long_lines_are_not_wrapped(plugin: FakePlugin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     change = Change("webhook", "none", "x" * 300)
@@ -277,74 +258,74 @@ def test_long_lines_are_not_wrapped(plugin: FakePlugin, monkeypatch: pytest.Monk
 
 
 def test_a_connection_that_was_refused_is_not_tried_again_behind_the_persons_back(
-    store: Store, plugin: FakePlugin
+    home_store: Store, plugin: FakePlugin
 ) -> None:
     def refuse(**_: Any) -> list[Change]:
         raise PlatformError("project 1 already has an ML backend: give --replace")
 
     plugin.platform.connect = refuse  # type: ignore[method-assign]
     assert sentence("connect", "fake", "--project", "1", code=1).endswith("give --replace")
-    assert store.projects.all() == []
+    assert home_store.projects.all() == []
 
 
-def test_a_connection_that_broke_half_way_keeps_what_is_to_be_undone(store: Store, plugin: FakePlugin) -> None:
+def test_a_connection_that_broke_half_way_keeps_what_is_to_be_undone(home_store: Store, plugin: FakePlugin) -> None:
     def break_(**_: Any) -> list[Change]:
-        store.projects.update(KEY, platform_state={"before": {"sampling": "sequential"}})
+        home_store.projects.update(KEY, platform_state={"before": {"sampling": "sequential"}})
         raise PlatformUnreachableError("no answer")
 
     plugin.platform.connect = break_  # type: ignore[method-assign]
     sentence("connect", "fake", "--project", "1", code=1)
-    (row,) = store.projects.all()
+    (row,) = home_store.projects.all()
     assert (row.state, row.platform_state) == ("archived", {"before": {"sampling": "sequential"}})
 
 
-def test_a_project_that_works_survives_a_failing_second_connect(store: Store, plugin: FakePlugin) -> None:
+def test_a_project_that_works_survives_a_failing_second_connect(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     plugin.error = AccessDeniedError("the token has expired")
     sentence("connect", "fake", "--project", "1", code=1)
-    assert [p.state for p in store.projects.all()] == ["active"]
+    assert [p.state for p in home_store.projects.all()] == ["active"]
 
 
-def test_disconnecting_puts_back_removes_our_rows_and_is_harmless_twice(store: Store, plugin: FakePlugin) -> None:
+def test_disconnecting_puts_back_removes_our_rows_and_is_harmless_twice(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
-    version = published(store, plugin)
-    store.projects.update(KEY, way_back={"to": version, "asked": 1.0}, training_asked=1.0)
+    version = published(home_store, plugin)
+    home_store.projects.update(KEY, way_back={"to": version, "asked": 1.0}, training_asked=1.0)
     found = run("disconnect", "fake", "--project", "1")
     assert found.stdout.splitlines() == ["changed sampling: by priority -> sequential"]
     assert version not in plugin.platform.rows
     assert "theirs" in plugin.platform.rows
-    (row,) = store.projects.all()
+    (row,) = home_store.projects.all()
     assert (row.state, row.publication, row.way_back, row.training_asked) == ("archived", None, {}, None)
 
 
-def test_disconnecting_waits_until_the_worker_has_ended_its_step(store: Store, plugin: FakePlugin) -> None:
+def test_disconnecting_waits_until_the_worker_has_ended_its_step(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     worker, left = identity(os.getppid()), []
-    store.projects.lease(KEY, worker, 600)
+    home_store.projects.lease(KEY, worker, 600)
 
     def leave() -> None:
         left.append([*plugin.platform.calls])
-        store.projects.release(worker, KEY)
+        home_store.projects.release(worker, KEY)
 
     threading.Timer(0.3, leave).start()
     run("disconnect", "fake", "--project", "1")
     (before,) = left
     assert plugin.platform.calls[len(before) :] == ["disconnect"]
-    assert store.projects.lease(KEY, worker, 600) is not None
+    assert home_store.projects.lease(KEY, worker, 600) is not None
 
 
 def test_disconnecting_does_not_wait_for_a_machine_that_is_gone(
-    store: Store, plugin: FakePlugin, monkeypatch: pytest.MonkeyPatch
+    home_store: Store, plugin: FakePlugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "AWAITED_S", 0.2)
     run("connect", "fake", "--project", "1")
-    store.projects.lease(KEY, "elsewhere:1:1", 600)
+    home_store.projects.lease(KEY, "elsewhere:1:1", 600)
     assert "sequential" in run("disconnect", "fake", "--project", "1").stdout
 
 
-def test_predictions_stay_where_they_are_wanted(store: Store, plugin: FakePlugin) -> None:
+def test_predictions_stay_where_they_are_wanted(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
-    version = published(store, plugin)
+    version = published(home_store, plugin)
     run("disconnect", "fake", "--project", "1", "--keep-predictions")
     assert version in plugin.platform.rows
 
@@ -365,42 +346,42 @@ def published(store: Store, plugin: FakePlugin) -> str:
     return row.version
 
 
-def test_a_project_whose_platform_cannot_be_opened_stays_connected(store: Store, plugin: FakePlugin) -> None:
+def test_a_project_whose_platform_cannot_be_opened_stays_connected(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     plugin.error = SettingError("FAKE_URL is not set")
     sentence("disconnect", "fake", "--project", "1", code=2)
-    assert [p.state for p in store.projects.all()] == ["active"]
+    assert [p.state for p in home_store.projects.all()] == ["active"]
 
 
 @pytest.mark.parametrize("state", ["active", "stopped"])
-def test_a_connected_project_is_not_forgotten(store: Store, plugin: FakePlugin, state: str) -> None:
+def test_a_connected_project_is_not_forgotten(home_store: Store, plugin: FakePlugin, state: str) -> None:
     run("connect", "fake", "--project", "1")
-    store.projects.update(KEY, state=state)
+    home_store.projects.update(KEY, state=state)
     assert sentence("forget", "--yes", "--project", KEY, code=1) == (
         "fake:1 is still connected; run `hardfirst disconnect fake --project 1` first"
     )
 
 
 def test_forgetting_asks_first_and_deletes_rows_rounds_and_weights(
-    store: Store, plugin: FakePlugin, home: Path
+    home_store: Store, plugin: FakePlugin, clean_home: Path
 ) -> None:
     run("connect", "fake", "--project", "1")
     run("disconnect", "fake", "--project", "1")
-    folder = home / "rounds" / "fake-1" / "1"
+    folder = clean_home / "rounds" / "fake-1" / "1"
     folder.mkdir(parents=True)
-    store.inbox.add(Event("fake", "1", "labels"))
+    home_store.inbox.add(Event("fake", "1", "labels"))
     assert CliRunner().invoke(main, ["forget", "--project", KEY], input="n\n").exit_code == 1
-    assert [p.key for p in store.projects.all()] == [KEY]
+    assert [p.key for p in home_store.projects.all()] == [KEY]
     assert run("forget", "--yes", "--project", KEY).stdout == "forgot fake:1\n"
-    assert store.projects.all() == []
+    assert home_store.projects.all() == []
     assert not folder.exists()
-    assert store.inbox.projects() == set()
+    assert home_store.inbox.projects() == set()
 
 
-def test_a_round_is_asked_for_only_where_it_can_run(store: Store, plugin: FakePlugin) -> None:
+def test_a_round_is_asked_for_only_where_it_can_run(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
     assert "hardfirst status --project fake:1" in run("train", "--project", KEY).stdout
-    row = store.projects.get(KEY)
+    row = home_store.projects.get(KEY)
     assert row is not None
     assert row.training_asked is not None
     run("disconnect", "fake", "--project", "1")
@@ -410,10 +391,10 @@ def test_a_round_is_asked_for_only_where_it_can_run(store: Store, plugin: FakePl
 # --- status, settings ------------------------------------------------------------------------------------
 
 
-def test_status_says_where_each_project_stands_one_line_each(store: Store, plugin: FakePlugin) -> None:
+def test_status_says_where_each_project_stands_one_line_each(home_store: Store, plugin: FakePlugin) -> None:
     assert run("status").stdout.startswith("no project is connected; run `hardfirst connect")
     run("connect", "fake", "--project", "1")
-    store.journal.write(KEY, "a long line " * 30)
+    home_store.journal.write(KEY, "a long line " * 30)
     lines = run("status").stdout.splitlines()
     assert lines[0] == "fake:1  Pets"
     assert [line.split()[0] for line in lines[1:8]] == [
@@ -422,13 +403,13 @@ def test_status_says_where_each_project_stands_one_line_each(store: Store, plugi
     assert ("a long line " * 30).strip() in "\n".join(lines)
 
 
-def test_status_shows_what_the_platform_has_to_tell(store: Store, plugin: FakePlugin) -> None:
+def test_status_shows_what_the_platform_has_to_tell(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
-    store.memories.of("fake:1").put(TOLD, {"jobs": "1 done, 2 free"})
+    home_store.memories.of("fake:1").put(TOLD, {"jobs": "1 done, 2 free"})
     assert "  jobs      1 done, 2 free" in run("status").stdout.splitlines()
 
 
-def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin: FakePlugin) -> None:
+def test_status_as_json_has_the_same_and_picks_one_project(home_store: Store, plugin: FakePlugin) -> None:
     for number in ("1", "2"):
         run("connect", "fake", "--project", number)
     both = json.loads(run("status", "--json").stdout)
@@ -441,30 +422,30 @@ def test_status_as_json_has_the_same_and_picks_one_project(store: Store, plugin:
     }
 
 
-def test_a_project_gets_settings_of_its_own_and_loses_them_again(store: Store, plugin: FakePlugin) -> None:
+def test_a_project_gets_settings_of_its_own_and_loses_them_again(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
-    store.projects.update(KEY, order_asked=None)
+    home_store.projects.update(KEY, order_asked=None)
     shown = run("set", "--project", KEY, "strategy=uniform", "imgsz=320", "committee=flip,heads").stdout.splitlines()
     assert [line.split()[:2] for line in shown if "its own" in line] == [
         *(["strategy", "uniform"], ["committee", "flip,heads"], ["imgsz", "320"])
     ]
-    row = store.projects.get(KEY)
+    row = home_store.projects.get(KEY)
     assert row is not None
     assert row.settings == {"strategy": "uniform", "committee": ["flip", "heads"], "imgsz": 320}
     assert row.order_asked is not None
     assert "settings  strategy=uniform committee=flip,heads imgsz=320" in run("status").stdout
     run("set", "--project", KEY, "--unset", "strategy", "--unset", "committee", "--unset", "imgsz")
-    again = store.projects.get(KEY)
+    again = home_store.projects.get(KEY)
     assert again is not None
     assert again.settings == {}
     assert "settings of this project" not in run("status").stdout.splitlines()[8]
 
 
-def test_settings_that_do_not_change_the_order_ask_for_none(store: Store, plugin: FakePlugin) -> None:
+def test_settings_that_do_not_change_the_order_ask_for_none(home_store: Store, plugin: FakePlugin) -> None:
     run("connect", "fake", "--project", "1")
-    store.projects.update(KEY, order_asked=None)
+    home_store.projects.update(KEY, order_asked=None)
     run("set", "--project", KEY, "pause_s=5", "updates=60")
-    row = store.projects.get(KEY)
+    row = home_store.projects.get(KEY)
     assert row is not None
     assert (row.settings, row.order_asked) == ({"pause_s": 5.0, "updates": 60}, None)
     listed = json.loads(run("set", "--project", KEY, "--json").stdout)
@@ -475,7 +456,7 @@ def test_settings_that_do_not_change_the_order_ask_for_none(store: Store, plugin
 
 
 def test_a_wrong_setting_of_a_project_changes_nothing_and_lists_the_right_ones(
-    store: Store, plugin: FakePlugin
+    home_store: Store, plugin: FakePlugin
 ) -> None:
     run("connect", "fake", "--project", "1")
     said = sentence("set", "--project", KEY, "imgsz=320", "strategy=best", code=2)
@@ -484,12 +465,12 @@ def test_a_wrong_setting_of_a_project_changes_nothing_and_lists_the_right_ones(
         "a project has no setting 'colour'; there"
     )
     assert sentence("set", "--project", "fake:9", "imgsz=320", code=2) == "no project 'fake:9'; there are ['fake:1']"
-    row = store.projects.get(KEY)
+    row = home_store.projects.get(KEY)
     assert row is not None
     assert row.settings == {}
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("clean_home")
 def test_settings_are_listed_with_their_meaning_and_never_with_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -502,14 +483,14 @@ def test_settings_are_listed_with_their_meaning_and_never_with_their_values(monk
 # --- a real process --------------------------------------------------------------------------------------
 
 
-def test_the_service_answers_stops_on_ctrl_c_and_tells_no_secret(home: Path, tmp_path: Path) -> None:
+def test_the_service_answers_stops_on_ctrl_c_and_tells_no_secret(clean_home: Path, tmp_path: Path) -> None:
     port = free_port()
     plain = {
         "LABEL_STUDIO_URL": "http://127.0.0.1:9",
         "BASIC_AUTH_USER": "ann",
         "HARDFIRST_HOST": "127.0.0.1",
         "HARDFIRST_PORT": str(port),
-        "HARDFIRST_HOME": str(home),
+        "HARDFIRST_HOME": str(clean_home),
         "HARDFIRST_LOG_JSON": "1",
     }
     log = tmp_path / "log"

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -18,9 +17,8 @@ from click.testing import CliRunner
 from common import completion
 from common.acquisition import ACQUISITIONS
 from common.cli import main
-from common.config import Settings
 from common.ports import VIEWS
-from common.store import Store, open_store
+from common.store import Store
 from common.strategies import REGISTRY
 
 GOAL_S = 0.4
@@ -29,23 +27,11 @@ HARDFIRST = Path(sys.executable).with_name("hardfirst")
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [n for n in os.environ if n.startswith("HARDFIRST_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def store(home: Path) -> Iterator[Store]:
-    home.mkdir()
-    made = open_store(Settings(_env_file=None, home=home).database, home)
+def store(home_store: Store) -> Store:
     for platform, project in (("label-studio", "12"), ("label-studio", "7"), ("cvat", "4")):
-        made.projects.ask(platform, project)
-    made.projects.update("label-studio:7", state="archived")
-    yield made
-    made.close()
+        home_store.projects.ask(platform, project)
+    home_store.projects.update("label-studio:7", state="archived")
+    return home_store
 
 
 def offered(*words: str) -> list[str]:
@@ -93,23 +79,23 @@ def test_project_keys_come_from_the_store() -> None:
     assert offered("connect", "cvat", "--project", "") == ["4"]
 
 
-def test_the_store_may_be_named_in_a_file(store: Store, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_may_be_named_in_a_file(store: Store, clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARDFIRST_HOME")
-    Path(".env").write_text(f'HARDFIRST_PORT=9090\nHARDFIRST_HOME="{home}"\n')
+    Path(".env").write_text(f'HARDFIRST_PORT=9090\nHARDFIRST_HOME="{clean_home}"\n')
     assert offered("status", "--project", "cv") == ["cvat:4"]
 
 
 @pytest.mark.parametrize("what", ["nothing", "no database", "another server"])
 def test_without_a_store_nothing_is_offered_and_nothing_is_made(
-    what: str, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    what: str, clean_home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if what == "no database":
-        home.mkdir()
-        (home / "hardfirst.db").write_text("this is no database, but a text that somebody has put here " * 10)
+        clean_home.mkdir()
+        (clean_home / "hardfirst.db").write_text("this is no database, but a text that somebody has put here " * 10)
     if what == "another server":
         monkeypatch.setenv("HARDFIRST_DATABASE_URL", "postgresql+psycopg://u:p@127.0.0.1:9/x")
     assert offered("status", "--project", "") == []
-    assert home.exists() == (what == "no database")
+    assert clean_home.exists() == (what == "no database")
     assert capfd.readouterr() == ("", "")
 
 
@@ -182,10 +168,10 @@ def test_every_option_that_names_a_project_completes_it() -> None:
                 assert own in (completion.project_keys, completion.project_ids), name
 
 
-def test_a_locked_database_is_not_waited_for(store: Store, home: Path) -> None:
+def test_a_locked_database_is_not_waited_for(store: Store, clean_home: Path) -> None:
     import sqlite3
 
-    with sqlite3.connect(home / "hardfirst.db", isolation_level=None) as other:
+    with sqlite3.connect(clean_home / "hardfirst.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
         offered("status", "--project", "")

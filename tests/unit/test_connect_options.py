@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from common.cli import main
 from common.config import Settings
 from common.errors import ModelError, PlatformError
 from common.ports import Change, ConnectOption, Memory
-from common.store import Store, open_store
+from common.store import Store
 from cvat_adapter import PLATFORM as CVAT
 from tests.fakes import FakePlatform
 
@@ -84,24 +82,6 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> JobsPlugin:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clean environment, and HOME in a folder of its own."""
-    for name in [n for n in os.environ if n.startswith(("HARDFIRST_", "CVAT_", "LABEL_STUDIO_", "BASIC_AUTH_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def store(home: Path) -> Iterator[Store]:
-    home.mkdir()
-    made = open_store(Settings(_env_file=None, home=home).database, home)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def classes(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """What the first model knows."""
     monkeypatch.setattr(compose, "first_classes", lambda _settings: ("cat", "dog"))
@@ -135,65 +115,65 @@ def options_of(store: Store) -> Any:
 
 
 def test_options_given_while_the_worker_is_at_work_are_not_overwritten_by_what_it_saves(
-    store: Store, plugin: JobsPlugin, home: Path
+    home_store: Store, plugin: JobsPlugin, clean_home: Path
 ) -> None:
     """Given the worker's port; when somebody connects with another queue before it saves; I expect both to be kept."""
     connect("--org", "lab")
-    (row,) = store.projects.all()
-    compose.open_platform(Settings(_env_file=None, home=home), store, row)
+    (row,) = home_store.projects.all()
+    compose.open_platform(Settings(_env_file=None, home=clean_home), home_store, row)
     worker, save = plugin.platform.state, plugin.platform.save
     connect("--queue", "task")
     worker["active"] = "v1"
     save(worker)
-    (row,) = store.projects.all()
+    (row,) = home_store.projects.all()
     assert row.platform_state == {"options": {"org": "lab", "queue": "task"}, "connected": True, "active": "v1"}
     del worker["active"]
     save(worker)
-    assert "active" not in store.projects.all()[0].platform_state
+    assert "active" not in home_store.projects.all()[0].platform_state
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_option_reaches_the_platform_and_is_kept(store: Store) -> None:
+def test_an_option_reaches_the_platform_and_is_kept(home_store: Store) -> None:
     assert connect("--org", "lab").stdout.splitlines()[-1] == "changed option org: none -> lab"
-    assert options_of(store) == {"org": "lab"}
+    assert options_of(home_store) == {"org": "lab"}
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_text_that_is_not_given_stays_as_at_the_last_connect(store: Store) -> None:
+def test_a_text_that_is_not_given_stays_as_at_the_last_connect(home_store: Store) -> None:
     connect("--org", "lab", "--queue", "task")
     connect()
-    assert options_of(store) == {"org": "lab", "queue": "task"}
+    assert options_of(home_store) == {"org": "lab", "queue": "task"}
     connect("--queue", "inbox")
-    assert options_of(store) == {"org": "lab", "queue": "inbox"}
+    assert options_of(home_store) == {"org": "lab", "queue": "inbox"}
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_text_that_is_given_empty_is_no_text_that_is_not_given(store: Store) -> None:
+def test_a_text_that_is_given_empty_is_no_text_that_is_not_given(home_store: Store) -> None:
     connect("--org", "lab")
     connect("--org", "")
-    assert options_of(store) == {"org": ""}
+    assert options_of(home_store) == {"org": ""}
 
 
 @pytest.mark.usefixtures("plugin")
-def test_options_outlive_a_disconnect_where_the_platform_keeps_them(store: Store) -> None:
+def test_options_outlive_a_disconnect_where_the_platform_keeps_them(home_store: Store) -> None:
     connect("--org", "lab")
     run("disconnect", "jobs", "--project", "4")
     connect()
-    assert options_of(store) == {"org": "lab"}
+    assert options_of(home_store) == {"org": "lab"}
 
 
 @pytest.mark.usefixtures("classes")
 def test_the_classes_of_the_model_are_given_to_this_connect_and_to_no_later_one(
-    store: Store, plugin: JobsPlugin
+    home_store: Store, plugin: JobsPlugin
 ) -> None:
     found = connect("--create-labels", "--org", "lab")
     assert "changed option create_labels: none -> ['cat', 'dog']" in found.stdout.splitlines()
-    assert options_of(store) == {"org": "lab"}
+    assert options_of(home_store) == {"org": "lab"}
     connect()
     assert plugin.platform.state["options"] == {"org": "lab"}
 
 
-@pytest.mark.usefixtures("plugin", "home")
+@pytest.mark.usefixtures("plugin", "clean_home")
 def test_classes_are_asked_of_the_model_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_settings: Settings) -> tuple[str, ...]:
         raise ModelError("weights yolo11n.pt are broken: download them again")
@@ -204,33 +184,33 @@ def test_classes_are_asked_of_the_model_only_where_they_are_wanted(monkeypatch: 
 
 
 def test_a_model_that_tells_no_classes_is_said_and_nothing_is_connected(
-    store: Store, plugin: JobsPlugin, monkeypatch: pytest.MonkeyPatch
+    home_store: Store, plugin: JobsPlugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compose, "first_classes", lambda _settings: ())
     said = sentence(connect("--create-labels", code=2))
     assert said.startswith("--create-labels takes the class names of the first model, and HARDFIRST_MODEL is 'yolo11n")
-    assert (store.projects.all(), plugin.platform.calls) == ([], [])
+    assert (home_store.projects.all(), plugin.platform.calls) == ([], [])
 
 
 @pytest.mark.usefixtures("classes")
-def test_a_dry_run_uses_the_options_and_keeps_none(store: Store, plugin: JobsPlugin) -> None:
+def test_a_dry_run_uses_the_options_and_keeps_none(home_store: Store, plugin: JobsPlugin) -> None:
     found = connect("--org", "lab", "--create-labels", "--dry-run", "--json")
     assert [c["what"] for c in json.loads(found.stdout)["changes"]] == [
         "sampling",
         "option org",
         "option create_labels",
     ]
-    assert store.projects.all() == []
-    assert store.memories.of(KEY).counts() == {}
+    assert home_store.projects.all() == []
+    assert home_store.memories.of(KEY).counts() == {}
     connect("--org", "lab")
-    before = store.projects.all()
+    before = home_store.projects.all()
     connect("--org", "other", "--queue", "task", "--create-labels", "--dry-run")
-    assert store.projects.all() == before
-    assert store.inbox.projects() == set()
+    assert home_store.projects.all() == before
+    assert home_store.inbox.projects() == set()
 
 
 def test_a_connect_that_broke_half_way_keeps_the_options_of_what_is_to_be_undone(
-    store: Store, plugin: JobsPlugin
+    home_store: Store, plugin: JobsPlugin
 ) -> None:
     def break_(**_: Any) -> list[Change]:
         plugin.platform.save({**plugin.platform.state, "webhook": 7})
@@ -238,30 +218,30 @@ def test_a_connect_that_broke_half_way_keeps_the_options_of_what_is_to_be_undone
 
     plugin.platform.connect = break_  # type: ignore[method-assign]
     assert sentence(connect("--org", "lab", code=1)).endswith("give it maintainer")
-    (row,) = store.projects.all()
+    (row,) = home_store.projects.all()
     assert (row.state, row.platform_state) == ("archived", {"options": {"org": "lab"}, "webhook": 7})
 
 
-def test_options_alone_are_nothing_to_undo(store: Store, plugin: JobsPlugin) -> None:
+def test_options_alone_are_nothing_to_undo(home_store: Store, plugin: JobsPlugin) -> None:
     def refuse(**_: Any) -> list[Change]:
         raise PlatformError("no organisation 'lab'")
 
     plugin.platform.connect = refuse  # type: ignore[method-assign]
     connect("--org", "lab", code=1)
-    assert store.projects.all() == []
+    assert home_store.projects.all() == []
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_platform_without_options_keeps_no_word_of_them(store: Store) -> None:
+def test_a_platform_without_options_keeps_no_word_of_them(home_store: Store) -> None:
     run("connect", "plain", "--project", "4")
-    (row,) = store.projects.all()
+    (row,) = home_store.projects.all()
     assert row.platform_state == {"connected": True}
 
 
 # --- what a person sees ----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("plugin", "home")
+@pytest.mark.usefixtures("plugin", "clean_home")
 def test_an_option_nobody_knows_and_one_of_another_platform_are_one_sentence_each() -> None:
     assert sentence(connect("--colour", "red", code=2)).startswith("No such option")
     assert "--org" in sentence(run("connect", "plain", "--project", "4", "--org", "lab", code=2))
@@ -269,7 +249,7 @@ def test_an_option_nobody_knows_and_one_of_another_platform_are_one_sentence_eac
     assert "--org" in sentence(connect("--org", code=2))
 
 
-@pytest.mark.usefixtures("plugin", "home")
+@pytest.mark.usefixtures("plugin", "clean_home")
 def test_a_platform_nobody_knows_is_one_sentence_with_those_there_are() -> None:
     for arguments in (["connect"], ["disconnect"]):
         found = run(*arguments, "labelbox", "--project", "1", code=2)
@@ -305,7 +285,7 @@ def test_cvats_options_are_those_people_were_promised(monkeypatch: pytest.Monkey
     assert [o.name for o in CVAT.options if o.kind == "classes"] == ["create-labels"]
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("home_store")
 def test_a_project_is_disconnected_and_its_standing_told(plugin: JobsPlugin) -> None:
     connect("--org", "lab")
     assert run("status", "--project", KEY).stdout.splitlines()[0] == f"{KEY}  Pets"
@@ -317,12 +297,12 @@ def test_a_project_is_disconnected_and_its_standing_told(plugin: JobsPlugin) -> 
     assert plugin.platform.calls[-1] == "disconnect"
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("home_store")
 def test_cvats_address_and_credentials_are_asked_for_before_anything_is_stored(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    home_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (compose, serving_checks):
         monkeypatch.setattr(module, "plugins", lambda: {"cvat": CVAT})
     said = sentence(run("connect", "cvat", "--project", "4", "--org", "lab", code=2))
     assert said.startswith("CVAT_URL is not set")
-    assert store.projects.all() == []
+    assert home_store.projects.all() == []

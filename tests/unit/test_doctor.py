@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -85,18 +84,14 @@ def _machine(device: str, paths: list[Path], limit_s: float) -> Any:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clean environment with secrets, weights in HOME."""
-    for name in [n for n in os.environ if n.startswith(("HARDFIRST_", "LABEL_STUDIO_", "CVAT_", "BASIC_AUTH_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "home"
-    (folder / "models").mkdir(parents=True)
-    (folder / "models" / "yolo11n.pt").write_bytes(b"weights")
+    (clean_home / "models").mkdir(parents=True)
+    (clean_home / "models" / "yolo11n.pt").write_bytes(b"weights")
     known = {"LABEL_STUDIO_API_KEY": SECRETS[0], "BASIC_AUTH_USER": "ann", "BASIC_AUTH_PASS": SECRETS[1]}
-    for name, value in {**known, "HARDFIRST_HOME": str(folder), "HARDFIRST_WEBHOOK_SECRET": SECRETS[2]}.items():
+    for name, value in {**known, "HARDFIRST_WEBHOOK_SECRET": SECRETS[2]}.items():
         monkeypatch.setenv(name, value)
-    return folder
+    return clean_home
 
 
 @pytest.fixture

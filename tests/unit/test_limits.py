@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +31,8 @@ def only_a_cpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+def commands(clean_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Every experiment's words, all of them right; results go into the folder out."""
-    for name in [n for n in os.environ if n.startswith("HARDFIRST_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "out" / "home"))
     (tmp_path / "photos").mkdir()
     picture(tmp_path / "photos" / "1.png", 1)

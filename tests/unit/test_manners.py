@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ from click.testing import CliRunner, Result
 
 from common.cli import main
 from common.commands import Commands
-from common.config import Settings
 from common.errors import RefusedError, SettingError
-from common.store import Store, open_store
+from common.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "fake:1"
@@ -35,18 +33,10 @@ SHOWN = {name: command for name, command in main.commands.items() if not command
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    for name in [n for n in os.environ if n.startswith(("HARDFIRST_", "LABEL_STUDIO_", "BASIC_AUTH_"))]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(home))
-    home.mkdir()
-    made = open_store(Settings(_env_file=None, home=home).database, home)
-    made.projects.ask("fake", "1")
-    made.projects.update(KEY, state="active")
-    yield made
-    made.close()
+def store(home_store: Store) -> Store:
+    home_store.projects.ask("fake", "1")
+    home_store.projects.update(KEY, state="active")
+    return home_store
 
 
 def run(*arguments: str, code: int = 0, given: str | None = None) -> Result:

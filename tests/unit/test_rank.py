@@ -344,11 +344,7 @@ def test_classes_are_the_models_unless_a_person_narrows_them() -> None:
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: FakeModels) -> Callable[..., Result]:
-    for name in [n for n in os.environ if n.startswith("HARDFIRST_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
+def command(clean_home: Path, monkeypatch: pytest.MonkeyPatch, models: FakeModels) -> Callable[..., Result]:
     monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, models.base("")))
     return lambda *words: CliRunner().invoke(main, ["rank", *words])
 

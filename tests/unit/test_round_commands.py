@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,9 @@ METRICS = {"map50": 0.5, "map50_low": 0.4, "map50_high": 0.6, "map5095": 0.3, "m
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A project whose first queue is active; commands meet its models, its media and a store of their own."""
-    for name in [n for n in os.environ if n.startswith(("HARDFIRST_", "LABEL_STUDIO_", "BASIC_AUTH_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
-    made = make(tmp_path)
+    made = make(clean_home.parent)
     monkeypatch.setattr(compose, "tools", lambda _settings, store: replace(made.tools, store=store, labels={}))
     settle(made)
     return made

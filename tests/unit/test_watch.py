@@ -343,13 +343,10 @@ def test_the_loop_sleeps_between_looks(make: Make, folder: Path, now: list[float
         watcher.run(0)
 
 
+@pytest.mark.usefixtures("clean_home")
 def test_the_command_decides_reverses_and_counts(
     folder: Path, tmp_path: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [n for n in os.environ if n.startswith("HARDFIRST_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, models.base("")))
     monkeypatch.setattr(watch, "SETTLE_S", 0.01)
     arrive(folder, 1, 2, 3)
