@@ -15,8 +15,13 @@ TORCH ?= pypi
 TORCH_INDEX_cpu = https://download.pytorch.org/whl/cpu
 TORCH_INDEX = $(TORCH_INDEX_$(TORCH))
 
+# Tests run in so many processes. A file stays in one, and the slow suites come first: none of them is left at the end.
+WORKERS ?= 2
+PYTEST = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+ALL_TESTS = tests/e2e tests/integration tests/contract tests/unit $(wildcard tests/test_*.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help install .venv-label-studio demo test lint format unit e2e bench clean
+.PHONY: help install .venv-label-studio demo test thorough lint format unit e2e bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +51,11 @@ demo: install .venv-label-studio ## Label Studio and hardfirst, running (IMAGES=
 	@$(VENV)/bin/python -m ls_backend.demo $(if $(IMAGES),--images "$(IMAGES)") $(if $(MODEL),--model "$(MODEL)") \
 		$(if $(ORACLE),--oracle "$(ORACLE)")
 
-test: lint .venv-label-studio ## Everything CI runs: ruff, mypy, import-linter, all tests
-	$(VENV)/bin/python -m pytest
+test: lint .venv-label-studio ## Everything CI runs: ruff, mypy, import-linter, all tests (WORKERS=4)
+	$(PYTEST) $(ALL_TESTS)
+
+thorough: install .venv-label-studio ## The tests with every crash and every kill they know, not a choice of them
+	HARDFIRST_TEST_THOROUGH=1 $(PYTEST) $(ALL_TESTS)
 
 lint: install ## ruff, mypy, import-linter
 	$(VENV)/bin/ruff check .
@@ -60,10 +68,10 @@ format: install ## Put the code in shape
 	$(VENV)/bin/ruff format .
 
 unit: install ## Only the fast tests
-	$(VENV)/bin/python -m pytest tests/unit tests/contract
+	$(PYTEST) tests/unit tests/contract
 
 e2e: install .venv-label-studio ## Only the tests with a real Label Studio and a real browser
-	$(VENV)/bin/python -m pytest -m e2e
+	$(PYTEST) -m e2e
 
 bench: install .venv-label-studio ## Measure, and print ratios
 	$(VENV)/bin/python -m bench

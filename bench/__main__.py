@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from bench import committee, connect, cvat, detector, duplicates, pages, publish, selection, training, webhooks
+from bench import committee, connect, cvat, detector, duplicates, mapping, pages, publish, selection, training, webhooks
 from bench.report import Report, console, summary
 
 BENCHMARKS: dict[str, Callable[..., Report]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[..., Report]] = {
     "committee": committee.run,
     "training": training.run,
     "pages": pages.run,
+    "map": mapping.run,
 }
 
 

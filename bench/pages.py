@@ -39,11 +39,14 @@ QUEUE_LIMIT_MS, LIMIT_MS = 150.0, 300.0
 PAUSE_S = 2.2
 """Longer than the service keeps what it has counted: a person who comes for the first time."""
 KEY = "label-studio:1"
+VIEWS = ("rounds", "curve", "map", "review", "kpi", "events")
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 START_LIMIT_S = 60.0
 
 Paths = dict[str, Callable[[int], str]]
 """What is asked for -> path of the i-th request."""
+Changes = dict[str, Callable[[int], None]]
+"""What is asked for -> what happens before the i-th request, which is not in its time."""
 
 
 def run(*, quick: bool) -> Report:
@@ -68,7 +71,8 @@ def _of(report: Report, home: Path, name: str, url: str, *, quick: bool) -> dict
         tell(f"{count} samples are written to {name}")
         _write(store, settings, count)
         with _service(settings) as spent, report.measured():
-            return {"samples": count, "ms": _measure(settings.port, spent, count, pause_s=0 if quick else PAUSE_S)}
+            ms = _measure(settings.port, spent, count, _changes(store, 0 if quick else PAUSE_S))
+            return {"samples": count, "ms": ms}
     finally:
         store.forget(KEY)
         store.close()
@@ -84,7 +88,7 @@ def _write(store: Store, settings: Settings, count: int) -> None:
     store.projects.ask("label-studio", "1")
     gallery.rounds(store, KEY, str(settings.folder), [0.5 + n / 50 for n in range(12)])
     row = store.projects.get(KEY)
-    gallery.fill(
+    made = gallery.fill(
         store,
         KEY,
         count,
@@ -95,6 +99,7 @@ def _write(store: Store, settings: Settings, count: int) -> None:
         checkpoint=row.checkpoint if row else None,
         contents=contents,
     )
+    gallery.plane(store, made)
     store.labels.record(KEY, [(str(i), [_answer(i)]) for i in range(0, count, ANSWERED)])
     store.reviews.record(KEY, 12, gallery.findings(600), time.time())
     for n in range(300):
@@ -195,20 +200,30 @@ def paths(count: int) -> Paths:
         "queue, unreadable": queue(show="unreadable"),
         "queue, a reason": queue(reason="nearest"),
         "queue, a reason, last page": queue(reason="drawn", start=waiting // 600 * 60),
-        **{name: lambda _, name=name: f"{project}/{name}" for name in ("rounds", "curve", "review", "kpi", "events")},
+        **{name: lambda _, name=name: f"{project}/{name}" for name in VIEWS},
         "home": lambda _: "/",
         "thumbnail, first time": lambda i: f"{project}/thumbnails/{i}",
         "thumbnail, again": lambda i: f"{project}/thumbnails/{i}",
+        "points of the map": lambda _: f"{project}/map/points",
+        "points of the map, after a label": lambda _: f"{project}/map/points",
     }
 
 
-def _measure(port: int, spent: Callable[[], float], count: int, pause_s: float) -> dict[str, dict[str, float]]:
+def _changes(store: Store, pause_s: float) -> Changes:
+    def label(i: int) -> None:
+        sample = str(i * ANSWERED + 1)
+        store.labels.record(KEY, [(sample, [_answer(int(sample))])])
+
+    return {"queue, after a pause": lambda _: time.sleep(pause_s), "points of the map, after a label": label}
+
+
+def _measure(port: int, spent: Callable[[], float], count: int, changes: Changes) -> dict[str, dict[str, float]]:
     found = {}
     for name, path in paths(count).items():
         seconds, size, before = [], 0, spent()
         for i in range(ASKED + 1):
-            if "pause" in name:
-                time.sleep(pause_s)
+            if name in changes:
+                changes[name](i)
             status, taken, size = first_byte(port, path(i))
             if status != 200:
                 raise RuntimeError(f"{path(i)} answered {status}: these figures would be of an error")

@@ -61,8 +61,8 @@ class Gallery:
         few = start + limit <= FEW
         page = self._open(row, queue.c.rank, few=few).order_by(*_BY_PLACE).offset(start).limit(limit)
         with transaction(self._engine, write=False) as connection:
-            rows = connection.execute(_with_samples(row, page)).mappings().all()
-        return [_seat(r, start + n) for n, r in enumerate(rows, start=1)]
+            ranks = connection.scalars(page).all()
+            return _seats(connection, row, {rank: start + n for n, rank in enumerate(ranks, start=1)})
 
     def count(self, row: PublicationRow) -> int:
         """How many places are open."""
@@ -85,15 +85,16 @@ class Gallery:
         with transaction(self._engine, write=False) as connection:
             page = connection.execute(found.offset(start).limit(limit)).mappings().all()
             beyond = connection.execute(found.limit(1)).mappings().all() if start and not page else page
-            rows = connection.execute(self._numbered(row, page)).mappings().all() if page else []
-        return [_seat(r, r["position"]) for r in rows], int(beyond[0]["total"]) if beyond else 0
+            seats = _seats(connection, row, self._positions(connection, row, page)) if page else []
+        return seats, int(beyond[0]["total"]) if beyond else 0
 
-    def _numbered(self, row: PublicationRow, page: Sequence[Any]) -> Any:
-        """These places with their positions: only what comes before the last of them is numbered."""
+    def _positions(self, connection: sa.Connection, row: PublicationRow, page: Sequence[Any]) -> dict[int, int]:
+        """Rank -> position of these places: only what comes before the last of them is numbered."""
         position = sa.func.row_number().over(order_by=_BY_PLACE).label("position")
         before = self._open(row, queue.c.rank, position).where(queue.c.place <= page[-1]["place"]).subquery()
         chosen = before.c.rank.in_([r["rank"] for r in page])
-        return _with_samples(row, sa.select(before.c.rank, before.c.position).where(chosen))
+        numbered = connection.execute(sa.select(before.c.rank, before.c.position).where(chosen))
+        return {r.rank: r.position for r in numbered}
 
     def _open(self, row: PublicationRow, *columns: Any, few: bool = False) -> Any:
         """Places of open samples; ``few`` = only the first ones are looked at."""
@@ -119,14 +120,16 @@ def _closed(key: str) -> sa.ColumnElement[bool]:
     return (sample.c.project == key) & (sample.c.gone | (sample.c.answers > 0))
 
 
-def _with_samples(row: PublicationRow, page: Any) -> Any:
-    """Everything about the few places of a page, in queue order."""
-    chosen = page.subquery()
-    more = [chosen.c[name] for name in ("position",) if name in chosen.c]
-    join = chosen.join(queue, (queue.c.publication == row.id) & (queue.c.rank == chosen.c.rank)).join(
-        sample, (sample.c.project == row.project) & (sample.c.external == queue.c.sample)
-    )
-    return sa.select(queue, *_SAMPLE, *more).select_from(join).order_by(*_BY_PLACE)
+def _seats(connection: sa.Connection, row: PublicationRow, positions: dict[int, int]) -> list[Seat]:
+    """The few places of a page with everything about them, in queue order.
+
+    Asked for by their ranks and not by a join with the query that found them: PostgreSQL, which has not yet counted a
+    queue that was just written, takes it for one row and would run that query once for every place.
+    """
+    there = queue.join(sample, (sample.c.project == row.project) & (sample.c.external == queue.c.sample))
+    chosen = (queue.c.publication == row.id) & queue.c.rank.in_(list(positions))
+    page = sa.select(queue, *_SAMPLE).select_from(there).where(chosen).order_by(*_BY_PLACE)
+    return [_seat(r, positions[r["rank"]]) for r in connection.execute(page).mappings()]
 
 
 def _filters(c: Any, key: str, wanted: Wanted) -> list[sa.ColumnElement[bool]]:

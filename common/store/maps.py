@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -17,6 +18,27 @@ from common.store.gallery import Seat
 from common.store.publications import Place, PublicationRow
 from common.store.samples import SampleRow
 from common.store.schema import map_, queue, sample
+
+EMPTY = len(zlib.compress(b"", 1))
+"""Bytes of a packed map without images; any image makes them more."""
+
+PART = 500
+"""Rows of a crowd that are there at once."""
+
+
+@dataclass(frozen=True)
+class MapHead:
+    """What is known of a map without its points.
+
+    Attributes:
+        publication: Id of the order whose model's embeddings it shows.
+        made: When, seconds since the epoch.
+        empty: Whether no image is on it.
+    """
+
+    publication: int
+    made: float
+    empty: bool
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,14 @@ class Maps:
             found: int | None = connection.scalar(sa.select(map_.c.publication).where(map_.c.project == key))
         return found
 
+    def head(self, key: str) -> MapHead | None:
+        """What the map of a project is of, None when there is none yet; its points are not read."""
+        empty = sa.func.length(map_.c.body) <= EMPTY
+        query = sa.select(map_.c.publication, map_.c.made, empty).where(map_.c.project == key)
+        with transaction(self._engine, write=False) as connection:
+            r = connection.execute(query).first()
+        return MapHead(r[0], r[1], bool(r[2])) if r else None
+
     def get(self, key: str) -> MapRow | None:
         """The map of a project, None when there is none yet."""
         with transaction(self._engine, write=False) as connection:
@@ -95,23 +125,19 @@ class Maps:
 
     def crowd(self, key: str, publication: int | None) -> Crowd:
         """Who is there, and where in this order; a few narrow columns, for 80,000 images at a request."""
-        place = (queue.c.sample == sample.c.external) & (queue.c.publication == publication)
-        query = (
-            sa.select(sample.c.id, sample.c.external, sample.c.answers, queue.c.utility, queue.c.place, queue.c.rank)
-            .select_from(sample.outerjoin(queue, place))
-            .where(sample.c.project == key, ~sample.c.gone)
-        )
-        with transaction(self._engine, write=False) as connection:
-            rows = connection.execute(query).all()
-        ids, names, answers, *floats = zip(*rows, strict=True) if rows else ((),) * 6
-        utility, at, rank = (np.array(column, np.float64) for column in floats)
-        order = np.lexsort((np.array(ids, np.int64), rank, at))  # NaN, no place, comes last
-        return Crowd(
-            np.array(ids, np.int64)[order],
-            [names[i] for i in order.tolist()],
-            np.array(answers, np.int64)[order] > 0,
-            utility[order],
-        )
+        there = sa.select(sample.c.external, sample.c.id, sample.c.answers)
+        there = there.where(sample.c.project == key, ~sample.c.gone)
+        seats = sa.select(queue.c.sample, queue.c.utility, queue.c.place, queue.c.rank)
+        seats = seats.where(queue.c.publication == publication)
+        with transaction(self._engine, write=False) as connection:  # joined here: SQLite looks each of them up
+            names, *numbers = _columns(connection.execute(there), 3)
+            seated, *floats = _columns(connection.execute(seats), 4)
+        row_of = {name: i for i, name in enumerate(names)}
+        rows = np.array([row_of.get(name, -1) for name in seated], np.int64)
+        ids, answers = (np.array(column, np.int64) for column in numbers)
+        utility, place, rank = (_spread(column, rows, len(names)) for column in floats)
+        order = np.lexsort((ids, rank, place))  # NaN, no place, comes last
+        return Crowd(ids[order], [names[i] for i in order.tolist()], answers[order] > 0, utility[order])
 
     def seat(self, row: PublicationRow, name: str) -> Seat | None:
         """One image with its place in an order, answered or not, None when it is not there; position 0: not counted."""
@@ -127,3 +153,19 @@ class Maps:
             return None
         at = Place(r["rank"] or 0, name, r["place"] or 0.0, r["utility"] or 0.0, r["parts"] or {})
         return Seat(0, at, SampleRow(**{n: r[f"sample_{n}"] for n in SampleRow.__dataclass_fields__}))
+
+
+def _columns(found: sa.CursorResult[Any], count: int) -> list[list[Any]]:
+    """A few rows at a time: the garbage collector would walk over all of them again and again."""
+    columns: list[list[Any]] = [[] for _ in range(count)]
+    for part in found.partitions(PART):
+        for column, values in zip(columns, zip(*part, strict=True), strict=True):
+            column.extend(values)
+    return columns
+
+
+def _spread(values: Sequence[float], rows: Ints, count: int) -> NDArray[np.float64]:
+    """Shape (count,): each value in its row, those of row -1 left out, NaN where there is none."""
+    spread = np.full(count + 1, np.nan)
+    spread[rows] = values
+    return spread[:count]

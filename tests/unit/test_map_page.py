@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import plotly.offline
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 from numpy.typing import NDArray
 
+from common.domain import RemoteSample
 from common.store.maps import Crowd
+from common.store.schema import map_
 from common.web.pages import map as map_page
 from common.web.pages.map import choose, sentence, standing
 from tests.fakes import World, make_world
@@ -124,6 +127,21 @@ def test_a_project_without_images_has_no_points() -> None:
     assert choose(standing(images, 5), everywhere(images)).tolist() == []
 
 
+def test_a_crowd_stands_in_queue_order_and_those_without_a_place_come_last(few: World) -> None:
+    store, order = few.tools.store, few.tools.store.publications.all(KEY)[0]
+    known = [RemoteSample(s.external, s.uri) for s in store.samples.all(KEY) if s.external != "7"]
+    store.samples.replace(KEY, [*known, RemoteSample("new", "new.png")])
+    found = store.maps.crowd(KEY, order.id)
+    queued = [s.sample.external for s in store.gallery.seats(order, 0, 60)]
+    names = [name for name in found.names if name != "49"]
+    assert names == [*(name for name in queued if name != "49"), "new"]
+    assert np.isnan(found.utility).tolist() == [False] * 59 + [True]
+    assert (np.diff(found.utility[:59]) < 0).all()
+    without = store.maps.crowd(KEY, None)
+    assert sorted(without.names) == sorted(found.names)
+    assert np.isnan(without.utility).all()
+
+
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +171,13 @@ def test_a_map_of_a_former_order_says_so(few: World) -> None:
     assert made is not None
     few.tools.store.maps.put(KEY, 99, 1.0, made.samples, made.points)
     assert "The queue is newer than this map" in page(client_of(few), f"/projects/{KEY}/map")
+
+
+def test_the_page_is_told_without_reading_the_points(few: World) -> None:
+    maps = few.tools.store.maps
+    with maps._engine.begin() as connection:
+        connection.execute(sa.update(map_).values(body=b"these are no points"))
+    assert "data-points=" in page(client_of(few), f"/projects/{KEY}/map")
 
 
 def test_the_points_tell_places_in_queue_order(few: World, client: FlaskClient) -> None:

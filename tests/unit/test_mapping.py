@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from common.domain import Event, Floats
 from common.loop import ActiveLearningLoop, mapping
 from common.loop.mapping import Mapping, representatives
+from common.store import Store, open_store
+from common.store.maps import MapHead
+from common.store.schema import map_
 from tests.fakes import World, make_world
 from tests.unit import gallery_pool as pool
 from tests.unit.test_loop import KEY
@@ -219,3 +225,40 @@ def test_a_map_goes_with_its_project_and_a_new_one_takes_its_place(few: World) -
     assert store.maps.get(KEY) is None
     with pytest.raises(ValueError, match=r"points must have shape \(2, 2\), got \(1, 2\)"):
         store.maps.put(KEY, 9, 0.0, np.array([1, 2]), np.zeros((1, 2), np.float32))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_handed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store that knows a project without a map."""
+    url = f"sqlite:///{tmp_path / 'hardfirst.db'}"
+    if request.param == "postgresql":
+        url = os.environ.get("HARDFIRST_TEST_POSTGRES", "")
+        if not url:
+            pytest.skip("HARDFIRST_TEST_POSTGRES names no server")
+    store = open_store(url, tmp_path)
+    store.forget(KEY)
+    store.projects.ask("fake", "1")
+    yield store
+    store.forget(KEY)
+    store.close()
+
+
+@pytest.mark.parametrize("images", [0, 1, 1000])
+def test_the_head_of_a_map_says_whether_any_image_is_on_it(empty_handed: Store, images: int) -> None:
+    maps = empty_handed.maps
+    assert maps.head(KEY) is None
+    maps.put(KEY, 7, 1.5, np.zeros(images, np.int64), np.zeros((images, 2), np.float32))  # packs as small as can be
+    made = maps.get(KEY)
+    assert made is not None
+    assert maps.head(KEY) == MapHead(7, made.made, empty=images == 0)
+
+
+def test_the_head_of_a_map_is_read_without_its_points(empty_handed: Store) -> None:
+    maps = empty_handed.maps
+    maps.put(KEY, 7, 1.5, np.array([1]), np.zeros((1, 2), np.float32))
+    with maps._engine.begin() as connection:
+        broken = sa.update(map_).where(map_.c.project == KEY).values(body=b"these are no points", made=5.0)
+        connection.execute(broken)
+    with pytest.raises(zlib.error):
+        maps.get(KEY)
+    assert maps.head(KEY) == MapHead(7, 5.0, empty=False)

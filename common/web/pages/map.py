@@ -182,10 +182,10 @@ def image(backend: Backend, row: ProjectRow, name: str) -> dict[str, Any]:
 def contents(backend: Backend, row: ProjectRow, waiting: int) -> dict[str, Any]:
     """What the page itself says, without looking at every image; ``waiting`` = open places of the order."""
     labelled = backend.store.samples.counts(row.key)["answered"]
-    found = backend.store.maps.get(row.key)
+    found = backend.store.maps.head(row.key)
     return {
         "map": found,
-        "empty": found is not None and not len(found.samples),
+        "empty": found is not None and found.empty,
         "old": found is not None and found.publication != row.publication,
         "groups": GROUPS,
         "labelled": labelled,
