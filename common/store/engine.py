@@ -71,6 +71,16 @@ def transaction(engine: sa.Engine, *, write: bool) -> Iterator[sa.Connection]:
         ) from error
 
 
+def count_anew(connection: sa.Connection, *tables: sa.Table) -> None:
+    """Tell the planner how many rows there are now; without, it takes what was just written for one row.
+
+    PostgreSQL would do so by itself within a minute or two. SQLite plans by its indexes here.
+    """
+    if connection.dialect.name == "postgresql":
+        for table in tables:
+            connection.execute(sa.text(f"ANALYZE {table.name}"))
+
+
 def migrate(engine: sa.Engine) -> None:
     """Bring the database to this version's schema, after a copy of it where it is a file with older contents.
 

@@ -10,8 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from common.ports import chunks
-from common.store.engine import transaction
+from common.store.engine import count_anew, transaction
 from common.store.schema import project, publication, queue, sample
+
+MANY = 500
+"""Places from which on it matters how a database looks for them."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ class Publications:
             connection.execute(sa.update(project).where(project.c.key == key).values(order_asked=order_asked))
             if wish is not None:
                 _fulfil(connection, key, wish, checkpoint=checkpoint)
+            if len(places) >= MANY:
+                count_anew(connection, queue, sample)
         return self.get(new)
 
     def restore(self, row: PublicationRow, rows: int, wish: dict[str, Any]) -> None:

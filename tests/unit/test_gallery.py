@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from bench import gallery
 from common.domain import Annotation, RemoteSample
@@ -14,6 +15,7 @@ from common.store.gallery import FEW, SHOW, Wanted
 from common.store.publications import Place, PublicationRow
 from tests.unit.test_store import annotation
 
+pytestmark = pytest.mark.timeout(30)  # a page that PostgreSQL plans badly takes minutes
 KEY = "fake:1"
 COUNT = 700
 
@@ -68,6 +70,14 @@ WANTED = {
 
 def test_the_count_is_of_open_places_only(store: Store, made: PublicationRow) -> None:
     assert store.gallery.count(made) == len(waiting(store, made)) == COUNT * 8 // 10
+
+
+def test_postgresql_has_counted_a_queue_when_it_begins_to_serve(store: Store, made: PublicationRow) -> None:
+    if store.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite plans by its indexes")
+    with store.engine.connect() as connection:
+        counted = connection.scalar(sa.text("SELECT reltuples FROM pg_class WHERE relname = 'queue'"))
+    assert counted >= made.total
 
 
 @pytest.mark.parametrize("few", [FEW, 0], ids=["looked up", "read at once"])
