@@ -12,11 +12,14 @@ from playwright.sync_api import Browser, Page
 
 from common.web.pages.routes import TABS
 from tests.fakes import World, make_world
+from tests.thorough import THOROUGH
 from tests.unit.test_loop import KEY as NEW
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 OPTIONS = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
+LOOKS: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 390)]
+"""Colours and width of a window; the first two have every rule of both."""
 PAGES = {
     "home": "/",
     **{view: f"/projects/{KEY}/{view}" for view in TABS},
@@ -46,8 +49,7 @@ def found(page: Page, name: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), LOOKS if THOROUGH else LOOKS[:2])
 def test_axe_finds_nothing_on_any_page(
     browser: Browser, world: World, new: World, scheme: Literal["light", "dark"], width: int
 ) -> None:

@@ -120,8 +120,7 @@ def test_map_and_curve_are_drawn_without_an_error_and_nobody_else_is_asked(brows
                 page.mouse.move(*middle(group(page, "queued").nth(3)))
                 picture = page.locator("#told img")
                 expect(picture).to_be_visible()
-                page.wait_for_load_state("networkidle")
-                assert picture.evaluate("image => image.naturalWidth") > 100
+                page.wait_for_function("() => document.querySelector('#told img').naturalWidth > 100")
                 expect(page.locator("#told .rank")).to_have_text("4")
                 expect(page.locator("#told .reason")).to_contain_text("plate")
                 window.picture("map" if scheme == "light" else "map-dark")
