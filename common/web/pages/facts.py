@@ -28,7 +28,7 @@ RECENT_S = 86400.0
 
 @dataclass(frozen=True)
 class Facts:
-    """Text, '' where there is nothing to say; ``open`` places wait in the order ``version``."""
+    """Text, '' where there is nothing to say; ``open`` places wait in ``version``, ``answered`` are labelled."""
 
     key: str
     title: str
@@ -39,6 +39,7 @@ class Facts:
     labels: str
     share: float
     open: int
+    answered: int
     version: str
     training: str
     verdict: str
@@ -63,6 +64,7 @@ def facts(tools: Tools, row: ProjectRow, kept: Kept) -> Facts:
         labels=f"{number(counts['answered'])} of {number(counts['samples'])}",
         share=100 * counts["answered"] / max(1, counts["samples"]),
         open=counts["open"],
+        answered=counts["answered"],
         version=active.version if active else "",
         training=_training(running) if running else "",
         verdict=_verdict(tools, row),

@@ -17,6 +17,7 @@ from common.store.projects import ProjectRow
 from common.web.backend import Backend
 from common.web.pages import queue
 from common.web.pages.cards import card
+from common.web.pages.facts import Facts
 from common.web.pages.words import number
 
 LIMIT = 5_000
@@ -179,15 +180,14 @@ def image(backend: Backend, row: ProjectRow, name: str) -> dict[str, Any]:
     return {"card": card(seat, boxes, size, row.spec.names, link), "labelled": seat.sample.answers > 0}
 
 
-def contents(backend: Backend, row: ProjectRow, waiting: int) -> dict[str, Any]:
-    """What the page itself says, without looking at every image; ``waiting`` = open places of the order."""
-    labelled = backend.store.samples.counts(row.key)["answered"]
+def contents(backend: Backend, row: ProjectRow, known: Facts) -> dict[str, Any]:
+    """What the page itself says, without looking at any image."""
     found = backend.store.maps.head(row.key)
     return {
         "map": found,
         "empty": found is not None and found.empty,
         "old": found is not None and found.publication != row.publication,
         "groups": GROUPS,
-        "labelled": labelled,
-        "batch": min(waiting, batch_of(backend, row, labelled)),
+        "labelled": known.answered,
+        "batch": min(known.open, batch_of(backend, row, known.answered)),
     }

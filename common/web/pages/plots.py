@@ -50,7 +50,7 @@ class Plots:
 
     def map(self, _: Tools, row: ProjectRow, known: Facts) -> dict[str, Any]:
         """Of the tab."""
-        return {"library": self._url(), **map_page.contents(self._backend, row, known.open)}
+        return {"library": self._url(), **map_page.contents(self._backend, row, known)}
 
     def points(self, key: str) -> dict[str, Any]:
         """What the script of the map draws."""
