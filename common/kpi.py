@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from common.learning_curve import Curve
 
@@ -73,6 +72,8 @@ def break_limit(seconds: Values) -> float:
 
 def typical(values: Values) -> Typical | None:
     """The median with its distribution-free interval from ranks (Conover 1999, 3.2); None below ``ENOUGH`` values."""
+    from scipy.stats import binom  # a third of what starting a command would cost
+
     n = len(values)
     if n < ENOUGH:
         return None

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Values = NDArray[np.float64]
 
@@ -84,6 +83,8 @@ def fit(points: Sequence[Measured]) -> Curve:
     Raises:
         ValueError: Fewer.
     """
+    from scipy.optimize import minimize_scalar  # commands start sooner
+
     labels = np.array([p.labels for p in points], np.float64)
     values = np.array([p.value for p in points], np.float64)
     if len(set(labels.tolist())) < 2:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from common.consensus import AGREE_IOU, latest_per_person
 from common.domain import Annotation, LabelledBox
@@ -69,6 +68,8 @@ def matched(mine: Sequence[LabelledBox], theirs: Sequence[LabelledBox]) -> list[
     Boxes of two classes are one object from ``AGREE_IOU`` on. Of one class, looser ones are, too: else one object
     drawn in two ways would be two that one person left out.
     """
+    from scipy.optimize import linear_sum_assignment  # commands start sooner
+
     if not mine or not theirs:
         return []
     overlap = iou(np.array([b.xyxy for b in mine]), np.array([b.xyxy for b in theirs]))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn
 
 from common.domain import Floats, Ints
 
@@ -70,6 +69,8 @@ def descriptor(image: NDArray[np.uint8]) -> Descriptors:
     Raises:
         ValueError: Not such an array.
     """
+    from scipy.fft import dctn  # commands start sooner
+
     if image.ndim not in (2, 3) or image.dtype != np.uint8 or 0 in image.shape[:2]:
         raise ValueError(f"image must be uint8 of shape (height, width[, 3]), got {image.dtype} {image.shape}")
     colour = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image[:, :, :3]

@@ -527,11 +527,16 @@ def first_answer(url: str, service: subprocess.Popen[bytes], log: Path) -> int:
     raise AssertionError(log.read_text())
 
 
-def test_importing_the_command_line_is_quick_and_does_nothing() -> None:
-    code = (
-        "import sys, common.cli; heavy = ('torch', 'ultralytics', 'label_studio_sdk', 'sqlalchemy', 'flask'); "
-        "print([m for m in heavy if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("common.cli", {"torch", "ultralytics", "label_studio_sdk", "sqlalchemy", "flask"}),
+        ("common.status, common.opening", {"torch", "ultralytics", "scipy", "sklearn", "matplotlib"}),
+    ],
+    ids=["the command line", "a command over the store"],
+)
+def test_what_is_imported_is_quick_and_does_nothing(modules: str, heavy: set[str]) -> None:
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert isinstance(main, click.Group)
