@@ -17,7 +17,7 @@ from common.web.app import create_app
 from common.web.backend import Backend
 from tests.fakes import World
 from tests.unit.test_loop import KEY, settle
-from tests.unit.test_way_back import FIRST, a_round, make, row_of, start_round
+from tests.unit.way_back_world import FIRST, a_round, make, row_of, start_round
 
 POSTS = ["train", "cancel", "rollback", "promote", "review/dismiss"]
 

@@ -16,10 +16,10 @@ from common.errors import SettingError, TrainingError, UnknownNameError
 from common.export import labelled_set, write_export
 from common.yolo.dataset import Manifest, read_manifest, write_dataset
 from tests.fakes import World
-from tests.unit.test_cli import run, sentence
+from tests.unit.cli_runs import run, sentence
 from tests.unit.test_loop import KEY, label, settle
 from tests.unit.test_round_commands import world  # noqa: F401 - a fixture
-from tests.unit.test_way_back import make, row_of
+from tests.unit.way_back_world import make, row_of
 
 ORIGIN = {"project": KEY, "round": 1, "revision": 3}
 

@@ -13,7 +13,7 @@ from common.domain import Annotation, RemoteSample
 from common.store import Store, open_store
 from common.store.gallery import FEW, SHOW, Wanted
 from common.store.publications import Place, PublicationRow
-from tests.unit.test_store import annotation
+from tests.unit.store_project import annotation
 
 pytestmark = pytest.mark.timeout(30)  # a page that PostgreSQL plans badly takes minutes
 KEY = "fake:1"

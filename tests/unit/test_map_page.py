@@ -22,7 +22,7 @@ from tests.fakes import World, make_world
 from tests.unit import gallery_pool as pool
 from tests.unit.test_loop import KEY
 from tests.unit.test_pages import HTML, client_of, page
-from tests.unit.test_way_back import row_of
+from tests.unit.way_back_world import row_of
 
 
 @pytest.fixture

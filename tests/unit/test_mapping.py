@@ -21,7 +21,7 @@ from common.store.schema import map_
 from tests.fakes import World, make_world
 from tests.unit import gallery_pool as pool
 from tests.unit.test_loop import KEY
-from tests.unit.test_way_back import row_of
+from tests.unit.way_back_world import row_of
 
 BASE = "0" * 64
 

@@ -20,7 +20,7 @@ from common.web.pages.routes import TABS
 from tests.fakes import World, make_world, picture
 from tests.unit import gallery_pool as pool
 from tests.unit.test_loop import KEY
-from tests.unit.test_way_back import row_of
+from tests.unit.way_back_world import row_of
 
 MANY = 5_000
 HOSTILE = '<script>alert("x")</script>'
