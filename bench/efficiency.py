@@ -21,14 +21,14 @@ FOUR = ("uniform", "additive", "screened=additive:deduplicate=true:guard=true", 
 """The arms of the first comparison on every pool."""
 
 OTHERS = (
+    "core_set",
+    "entropy=top_utility",
     "deduplicated=uniform:deduplicate=true",
     "hybrid without typicality=hybrid:typicality=false",
     "screened entropy=top_utility:deduplicate=true:guard=true",
-    "core_set",
     "hybrid without utility=hybrid:uncertainty=false",
     "hybrid without near-duplicates=hybrid:deduplicate=false",
     "hybrid without deficit=hybrid:deficit=false",
-    "entropy=top_utility",
 )
 """What else could be behind a gain: single steps, and hybrid without each."""
 
