@@ -33,7 +33,7 @@ from common.errors import (
     TrainingError,
     UnreadableImageError,
 )
-from common.loop import Tools
+from common.loop import ActiveLearningLoop, Tools
 from common.media import Stored
 from common.ports import Change, Drift, Model, TrainingProgress, TrainingSample, TrainingSpec
 from common.store import open_store
@@ -324,6 +324,15 @@ class World:
     trainer: FakeTrainer
     clock: list[float]
     folder: Path
+
+
+def settle(world: World, steps: int = 200) -> None:
+    """Let the loop work until nothing moves."""
+    loop = ActiveLearningLoop(world.tools)
+    for _ in range(steps):
+        if not loop.step("fake:1"):
+            return
+    raise AssertionError("the loop never came to rest")
 
 
 def picture(path: Path, seed: int, *, brightness: int | None = None) -> None:

@@ -15,8 +15,8 @@ from common.loop import asking
 from common.store import schema
 from common.web.app import create_app
 from common.web.backend import Backend
-from tests.fakes import World
-from tests.unit.test_loop import KEY, settle
+from tests.fakes import World, settle
+from tests.unit.test_loop import KEY
 from tests.unit.way_back_world import FIRST, a_round, make, row_of, start_round
 
 POSTS = ["train", "cancel", "rollback", "promote", "review/dismiss"]

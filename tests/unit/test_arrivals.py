@@ -14,7 +14,7 @@ from common.domain import Event, LabelledBox, QueueItem
 from common.loop import ActiveLearningLoop
 from common.loop.ordering import slice_hash
 from common.store.publications import Place, PublicationRow
-from tests.fakes import FakePlatform, World, make_world, picture
+from tests.fakes import FakePlatform, World, make_world, picture, settle
 
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
@@ -25,14 +25,6 @@ HALF, DARK = 127, 14
 @pytest.fixture(autouse=True)
 def _quick_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.loop.lookalikes.CALIBRATED_ON", 4)
-
-
-def settle(world: World, steps: int = 60) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(steps):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def flat(path: Path, brightness: int) -> None:

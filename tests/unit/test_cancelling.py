@@ -8,8 +8,8 @@ from common.errors import RefusedError
 from common.loop import ActiveLearningLoop
 from common.loop.asking import ask_training, cancel
 from common.store.projects import ProjectRow
-from tests.fakes import World
-from tests.unit.test_loop import KEY, label, settle
+from tests.fakes import World, settle
+from tests.unit.test_loop import KEY, label
 from tests.unit.way_back_world import calm, row_of, start_round, world_fixture  # noqa: F401 - a fixture
 
 

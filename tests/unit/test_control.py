@@ -13,14 +13,14 @@ import pytest
 from common.average_precision import Matches
 from common.domain import LabelledBox
 from common.learning_curve import Curve
-from common.loop import ActiveLearningLoop, control
+from common.loop import control
 from common.loop.control_plan import load_plan
 from common.loop.ordering import slice_hash
 from common.loop.savings import labels_saved, read_off
 from common.loop.splitting import SLICE_SHARE
 from common.store.measurements import MeasurementRow
 from common.store.projects import ProjectRow
-from tests.fakes import FakeTrainer, World, found_boxes, make_world
+from tests.fakes import FakeTrainer, World, found_boxes, make_world, settle
 
 KEY = "fake:1"
 BOX = LabelledBox("cat", (0.1, 0.1, 0.6, 0.6))
@@ -56,14 +56,6 @@ def make(folder: Path, images: int = 110, **settings: Any) -> World:
     world.clock[0] = time.time() + 60
     settle(world)
     return world
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(200):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def label(world: World, count: int) -> list[str]:

@@ -15,9 +15,9 @@ from common.domain import LabelledBox
 from common.errors import SettingError, TrainingError, UnknownNameError
 from common.export import labelled_set, write_export
 from common.yolo.dataset import Manifest, read_manifest, write_dataset
-from tests.fakes import World
+from tests.fakes import World, settle
 from tests.unit.cli_runs import run, sentence
-from tests.unit.test_loop import KEY, label, settle
+from tests.unit.test_loop import KEY, label
 from tests.unit.test_round_commands import world  # noqa: F401 - a fixture
 from tests.unit.way_back_world import make, row_of
 

@@ -10,7 +10,7 @@ from common.loop import ActiveLearningLoop
 from common.loop.publishing import columns
 from common.loop.reading import labels_at
 from common.ports import Drift
-from tests.fakes import FakeModels, World, make_world, picture
+from tests.fakes import FakeModels, World, make_world, picture, settle
 
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
@@ -19,15 +19,6 @@ CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return make_world(tmp_path)
-
-
-def settle(world: World, steps: int = 60) -> None:
-    """Let the loop work until nothing moves."""
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(steps):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def label(world: World, count: int, *, tell: bool = True) -> list[str]:

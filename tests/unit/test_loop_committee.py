@@ -14,18 +14,10 @@ from common.loop import ActiveLearningLoop
 from common.loop.committee import LAST, Committee, committee_of, evidence_missing
 from common.ports import Model
 from common.store.projects import ProjectRow
-from tests.fakes import FakeModels, World, make_world
+from tests.fakes import FakeModels, World, make_world, settle
 
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(60):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def row_of(world: World) -> ProjectRow:

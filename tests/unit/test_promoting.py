@@ -8,8 +8,8 @@ import pytest
 
 from common.errors import RefusedError, UnknownNameError
 from common.loop.way_back import ask_promotion
-from tests.fakes import World
-from tests.unit.test_loop import KEY, label, settle
+from tests.fakes import World, settle
+from tests.unit.test_loop import KEY, label
 from tests.unit.way_back_world import a_round, back, row_of, world_fixture  # noqa: F401 - a fixture
 
 

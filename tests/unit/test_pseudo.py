@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from common.acquisition.pseudo import NOTHING, Boxes, bars, choose
 from common.domain import Label, LabelledBox
-from common.loop import ActiveLearningLoop, pseudo_labels
+from common.loop import pseudo_labels
 from common.loop.ordering import slice_hash
 from common.loop.pseudo_labels import pseudo_samples, same_again
 from common.loop.reading import labels_at
@@ -21,7 +21,7 @@ from common.loop.splitting import SLICE_SHARE
 from common.ports import TrainingSample
 from common.store import schema
 from common.store.measurements import MeasurementRow
-from tests.fakes import World, make_world, picture
+from tests.fakes import World, make_world, picture, settle
 
 
 def boxes(rows: list[tuple[int, int, float]], images: int, classes: int = 2) -> Boxes:
@@ -148,14 +148,6 @@ def labelled(tmp_path: Path) -> World:
     world.trainer.finish()
     settle(world)
     return world
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(60):
-        if not loop.step("fake:1"):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def given_by(world: World, val: tuple[str, ...] = (), more: int = 0) -> list[TrainingSample]:

@@ -15,12 +15,11 @@ import sqlalchemy as sa
 
 from common.domain import Event, Instances, LabelledBox, Prediction
 from common.errors import SettingError, UnknownNameError
-from common.loop import ActiveLearningLoop
 from common.loop.reviewing import dismiss, review_rows, review_step
 from common.ports import Model
 from common.store.projects import ProjectRow
 from common.store.schema import annotation
-from tests.fakes import FakeDetector, FakeModels, World, make_world
+from tests.fakes import FakeDetector, FakeModels, World, make_world, settle
 
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
@@ -74,14 +73,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = make_world(tmp_path, IMAGES)
     world.tools.models = world.models = SayingModels()
     return world
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(60):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def row_of(world: World) -> ProjectRow:

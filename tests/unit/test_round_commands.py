@@ -13,9 +13,9 @@ from common import compose, round_commands
 from common.loop import asking
 from common.loop.way_back import ask_way_back
 from common.store.measurements import MeasurementRow
-from tests.fakes import World
+from tests.fakes import World, settle
 from tests.unit.cli_runs import run, sentence
-from tests.unit.test_loop import KEY, settle
+from tests.unit.test_loop import KEY
 from tests.unit.way_back_world import FIRST, a_round, make, row_of, start_round
 
 METRICS = {"map50": 0.5, "map50_low": 0.4, "map50_high": 0.6, "map5095": 0.3, "map5095_low": 0.2, "map5095_high": 0.4}

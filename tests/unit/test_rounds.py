@@ -25,7 +25,7 @@ from common.ports import Model
 from common.store.measurements import MeasurementRow
 from common.store.projects import ProjectRow
 from common.store.rounds import RoundRow
-from tests.fakes import FakeModels, World, make_world
+from tests.fakes import FakeModels, World, make_world, settle
 
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
@@ -62,14 +62,6 @@ def _quick_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.loop.lookalikes.CALIBRATED_ON", 1)
     monkeypatch.setattr("common.policy.compare", partial(compare, repeats=50))
     monkeypatch.setattr("common.loop.results.REPEATS", 20)
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(200):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def answer(world: World, count: int, *, ask: bool = False) -> None:

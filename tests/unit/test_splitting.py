@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain import Event, Label, LabelledBox
-from common.loop import ActiveLearningLoop
 from common.loop.ordering import slice_hash
 from common.loop.pseudo_labels import MARK
 from common.loop.splitting import FEW, SLICE_SHARE, Split, split, top_up_hash, validates
 from common.ports import TrainingSample
-from tests.fakes import World, make_world
+from tests.fakes import World, make_world, settle
 
 KEY = "fake:1"
 CAT = LabelledBox("cat", (0.1, 0.1, 0.5, 0.5))
@@ -165,14 +164,6 @@ def test_the_journal_says_who_does_what() -> None:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return make_world(tmp_path, 30, validation_share=0.5, pause_s=0)
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    for _ in range(80):
-        if not loop.step(KEY):
-            return
-    pytest.fail("the loop never came to rest")
 
 
 def answer(world: World, tasks: list[str]) -> None:

@@ -12,8 +12,8 @@ from common.loop import ActiveLearningLoop
 from common.loop.way_back import ask_way_back, restorable
 from common.ports import Drift
 from common.store.publications import Place, PublicationRow
-from tests.fakes import World, picture
-from tests.unit.test_loop import KEY, label, settle
+from tests.fakes import World, picture, settle
+from tests.unit.test_loop import KEY, label
 from tests.unit.way_back_world import (
     FIRST,
     ZERO,

@@ -9,8 +9,8 @@ import pytest
 from common.errors import RefusedError, UnknownNameError
 from common.loop.way_back import ask_promotion, ask_way_back, restorable
 from common.ports import Model
-from tests.fakes import World
-from tests.unit.test_loop import KEY, settle
+from tests.fakes import World, settle
+from tests.unit.test_loop import KEY
 from tests.unit.way_back_world import FIRST, a_round, back, make, row_of, told, world_fixture  # noqa: F401 - a fixture
 
 

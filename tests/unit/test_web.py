@@ -22,7 +22,6 @@ from flask.testing import FlaskClient
 from common.config import Settings
 from common.domain import Prediction
 from common.errors import PlatformUnreachableError, SettingError, StoreError
-from common.loop import ActiveLearningLoop
 from common.ports import Model
 from common.resident import SLICE, ResidentModel
 from common.store.projects import ProjectRow
@@ -30,7 +29,7 @@ from common.store.publications import Place
 from common.web.app import MAX_LIMIT, create_app
 from common.web.backend import Backend
 from common.web.ports import KEPT, OpenPorts
-from tests.fakes import FakePlatform, World, make_world
+from tests.fakes import FakePlatform, World, make_world, settle
 from tests.unit.scripted_models import MODEL, Scripted
 
 KEY = "fake:1"
@@ -69,12 +68,6 @@ def client_of(world: World) -> FlaskClient:
 @pytest.fixture
 def client(world: World) -> FlaskClient:
     return client_of(world)
-
-
-def settle(world: World) -> None:
-    loop = ActiveLearningLoop(world.tools)
-    while loop.step(KEY):
-        pass
 
 
 # --- the queue -------------------------------------------------------------------------------------------

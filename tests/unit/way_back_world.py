@@ -12,8 +12,8 @@ from common.loop.loop import QUIET_S
 from common.loop.way_back import ask_way_back
 from common.ports import Model
 from common.store.projects import ProjectRow
-from tests.fakes import FakeModels, World, make_world
-from tests.unit.test_loop import KEY, label, settle
+from tests.fakes import FakeModels, World, make_world, settle
+from tests.unit.test_loop import KEY, label
 
 ZERO = "00000000"
 FIRST = f"hardfirst@0.1-{ZERO}"
