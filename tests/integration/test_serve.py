@@ -51,7 +51,9 @@ class Served:
     def __init__(self, home: Path, port: int) -> None:
         self.home, self.port = home, port
         self.log = home.parent / f"serve-{port}.log"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HARDFIRST_", "LABEL_STUDIO_", "CVAT_", "BASIC_"))}
+        clean = {
+            k: v for k, v in os.environ.items() if not k.startswith(("HARDFIRST_", "LABEL_STUDIO_", "CVAT_", "BASIC_"))
+        }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "common.cli", "serve"],
