@@ -13,7 +13,7 @@ from common.loop.way_back import ask_way_back
 from common.ports import Model
 from common.store.projects import ProjectRow
 from tests.fakes import FakeModels, World, make_world, settle
-from tests.unit.test_loop import KEY, label
+from tests.unit.test_loop import KEY, label, trained_round
 
 ZERO = "00000000"
 FIRST = f"hardfirst@0.1-{ZERO}"
@@ -52,12 +52,7 @@ def row_of(world: World) -> ProjectRow:
 
 def a_round(world: World) -> str:
     """Enough labels, a pause, a training that is promoted, the new order, a calm while; returns its version."""
-    label(world, 3)
-    settle(world)
-    world.clock[0] += 61
-    settle(world)
-    world.trainer.finish()
-    settle(world)
+    trained_round(world)
     calm(world)
     return world.platform.active or ""
 
