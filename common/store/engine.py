@@ -81,6 +81,16 @@ def count_anew(connection: sa.Connection, *tables: sa.Table) -> None:
             connection.execute(sa.text(f"ANALYZE {table.name}"))
 
 
+def read_whole(connection: sa.Connection) -> None:
+    """To the end of this transaction tables are joined by reading each of them once.
+
+    PostgreSQL would rather walk over a table that it takes for small once for every row of another, and how large it is
+    it counted some time ago. SQLite does what the query says.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
+
+
 def migrate(engine: sa.Engine) -> None:
     """Bring the database to this version's schema, after a copy of it where it is a file with older contents.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from common.store.engine import transaction
+from common.store.engine import read_whole, transaction
 from common.store.publications import Place, PublicationRow
 from common.store.samples import SampleRow
 from common.store.schema import queue, sample
@@ -61,8 +61,10 @@ class Gallery:
         few = start + limit <= FEW
         page = self._open(row, queue.c.rank, few=few).order_by(*_BY_PLACE).offset(start).limit(limit)
         with transaction(self._engine, write=False) as connection:
+            if not few:
+                read_whole(connection)
             ranks = connection.scalars(page).all()
-            return _seats(connection, row, {rank: start + n for n, rank in enumerate(ranks, start=1)})
+        return self._seats(row, {rank: start + n for n, rank in enumerate(ranks, start=1)})
 
     def count(self, row: PublicationRow) -> int:
         """How many places are open."""
@@ -83,10 +85,11 @@ class Gallery:
         total = sa.func.count().over().label("total")
         found = sa.select(c.rank, c.place, total).where(*_filters(c, row.project, wanted)).order_by(c.place, c.rank)
         with transaction(self._engine, write=False) as connection:
+            read_whole(connection)
             page = connection.execute(found.offset(start).limit(limit)).mappings().all()
             beyond = connection.execute(found.limit(1)).mappings().all() if start and not page else page
-            seats = _seats(connection, row, self._positions(connection, row, page)) if page else []
-        return seats, int(beyond[0]["total"]) if beyond else 0
+            positions = self._positions(connection, row, page) if page else {}
+        return self._seats(row, positions), int(beyond[0]["total"]) if beyond else 0
 
     def _positions(self, connection: sa.Connection, row: PublicationRow, page: Sequence[Any]) -> dict[int, int]:
         """Rank -> position of these places: only what comes before the last of them is numbered."""
@@ -97,14 +100,33 @@ class Gallery:
         return {r.rank: r.position for r in numbered}
 
     def _open(self, row: PublicationRow, *columns: Any, few: bool = False) -> Any:
-        """Places of open samples; ``few`` = only the first ones are looked at."""
-        if few or self._engine.dialect.name == "postgresql":
-            closed: sa.ColumnElement[bool] = sa.exists().where(
-                _closed(row.project), sample.c.external == queue.c.sample
-            )
-        else:  # SQLite reads the closed ones once, which is faster than to look up the sample of every place
+        """Places of open samples; ``few`` = only the first ones are looked at, each sample by itself.
+
+        Else the closed ones are read once, which is faster for all of them.
+        """
+        if few:
+            it = sa.select(sa.literal(1)).where(_closed(row.project), sample.c.external == queue.c.sample)
+            closed: sa.ColumnElement[bool] = _apart(it.correlate(queue), self._engine).exists()
+        elif self._engine.dialect.name == "postgresql":
+            closed = sa.exists().where(_closed(row.project), sample.c.external == queue.c.sample)
+        else:
             closed = queue.c.sample.in_(sa.select(sample.c.external).where(_closed(row.project)))
         return sa.select(*columns).where(queue.c.publication == row.id, ~closed)
+
+    def _seats(self, row: PublicationRow, positions: dict[int, int]) -> list[Seat]:
+        """The few places of a page (rank -> position) with everything about them, in queue order.
+
+        Asked for by their ranks and not by a join with the query that found them: PostgreSQL, which has not yet counted
+        a queue that was just written, takes it for one row and would run that query once for every place.
+        """
+        if not positions:
+            return []
+        there = queue.join(sample, (sample.c.project == row.project) & (sample.c.external == queue.c.sample))
+        chosen = (queue.c.publication == row.id) & queue.c.rank.in_(list(positions))
+        page = sa.select(queue, *_SAMPLE).select_from(there).where(chosen).order_by(*_BY_PLACE)
+        with transaction(self._engine, write=False) as connection:
+            rows = connection.execute(page).mappings().all()
+        return [_seat(r, positions[r["rank"]]) for r in rows]
 
 
 _SAMPLE = [sample.c[name].label(f"sample_{name}") for name in SampleRow.__dataclass_fields__]
@@ -120,16 +142,13 @@ def _closed(key: str) -> sa.ColumnElement[bool]:
     return (sample.c.project == key) & (sample.c.gone | (sample.c.answers > 0))
 
 
-def _seats(connection: sa.Connection, row: PublicationRow, positions: dict[int, int]) -> list[Seat]:
-    """The few places of a page with everything about them, in queue order.
+def _apart(query: Any, engine: sa.Engine) -> Any:
+    """A query in another one that PostgreSQL does not make a join of, as an offset has it.
 
-    Asked for by their ranks and not by a join with the query that found them: PostgreSQL, which has not yet counted a
-    queue that was just written, takes it for one row and would run that query once for every place.
+    It guesses how many samples are closed by what it counted some time ago, before people labelled, and would walk over
+    all of them for every place.
     """
-    there = queue.join(sample, (sample.c.project == row.project) & (sample.c.external == queue.c.sample))
-    chosen = (queue.c.publication == row.id) & queue.c.rank.in_(list(positions))
-    page = sa.select(queue, *_SAMPLE).select_from(there).where(chosen).order_by(*_BY_PLACE)
-    return [_seat(r, positions[r["rank"]]) for r in connection.execute(page).mappings()]
+    return query.offset(0) if engine.dialect.name == "postgresql" else query
 
 
 def _filters(c: Any, key: str, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
