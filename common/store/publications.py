@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from common.ports import chunks
-from common.store.engine import count_anew, transaction
+from common.store.engine import count_anew, read_whole, transaction
 from common.store.schema import project, publication, queue, sample
 
 MANY = 500
@@ -268,10 +268,13 @@ class Publications:
 
     def lost(self, row: PublicationRow) -> int:
         """Places whose sample the platform no longer has: their rows went with it."""
-        there = sa.select(sample.c.external).where(sample.c.project == row.project, ~sample.c.gone)
-        where = (queue.c.publication == row.id) & queue.c.sample.not_in(there)
+        mine = queue.c.publication == row.id
+        join = queue.join(sample, (sample.c.project == row.project) & (sample.c.external == queue.c.sample))
+        places = sa.select(sa.func.count()).select_from(queue).where(mine)
+        there = sa.select(sa.func.count()).select_from(join).where(mine, ~sample.c.gone)
         with transaction(self._engine, write=False) as connection:
-            return int(connection.scalar(sa.select(sa.func.count()).select_from(queue).where(where)) or 0)
+            read_whole(connection)
+            return int(connection.scalar(places) or 0) - int(connection.scalar(there) or 0)
 
     def placed(self, key: str) -> set[int]:
         """Ids of the publications whose places are kept."""
