@@ -102,7 +102,8 @@ class Gallery:
     def _open(self, row: PublicationRow, *columns: Any, few: bool = False) -> Any:
         """Places of open samples; ``few`` = only the first ones are looked at, each sample by itself.
 
-        Else the closed ones are read once, which is faster for all of them.
+        Else the closed ones are read once, which is faster for all of them; each database has a way of saying so that
+        the other is slow at.
         """
         if few:
             it = sa.select(sa.literal(1)).where(_closed(row.project), sample.c.external == queue.c.sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing
@@ -13,6 +14,8 @@ WAIT_S = 0.2
 """A database that is locked is not waited for."""
 
 SCHEME = "sqlite:///"
+
+logging.getLogger("dotenv").addHandler(logging.NullHandler())  # a line of .env that it cannot read is not for a Tab
 
 
 def project_keys() -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from common.strategies import REGISTRY
 
 GOAL_S = 0.4
 """A person waits no longer for a Tab; seconds of this process, on one core."""
+ROOT = Path(__file__).resolve().parents[2]
 HARDFIRST = Path(sys.executable).with_name("hardfirst")
 
 
@@ -83,6 +84,20 @@ def test_the_store_may_be_named_in_a_file(store: Store, clean_home: Path, monkey
     monkeypatch.delenv("HARDFIRST_HOME")
     Path(".env").write_text(f'HARDFIRST_PORT=9090\nHARDFIRST_HOME="{clean_home}"\n')
     assert offered("status", "--project", "cv") == ["cvat:4"]
+
+
+@pytest.mark.usefixtures("store")
+def test_an_env_file_with_a_line_nobody_understands_says_nothing() -> None:
+    Path(".env").write_text("this is 'no line\n")
+    code = "from common.store import keys; print([key for key, _ in keys.project_keys()])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.stdout, done.stderr) == ("['label-studio:12', 'cvat:4']\n", "")
 
 
 @pytest.mark.parametrize("what", ["nothing", "no database", "another server"])
