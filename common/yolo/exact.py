@@ -1,9 +1,9 @@
-"""Batches that answer bit for bit as each image alone does on one thread: layers whose kernel sees more run singly.
+"""Batches that answer bit for bit as each image alone does on one thread: layers that would not run in smaller parts.
 
 Adding float32 in another order gives another last bit, and oneDNN chooses the order by the shape of the whole batch and
 the number of threads; for about one layer in six that shows, those with the smallest maps. So each layer is asked once
-per shape whether its batch equals its single images; where it does not, it goes image by image from then on. On a GPU
-nearly every layer would have to: there nothing is done.
+per shape how many images may go together and still equal single ones; more go in parts of that size from then on. On a
+GPU nearly every layer would have to: there nothing is done.
 """
 
 from __future__ import annotations
@@ -19,36 +19,50 @@ _SEED = 0
 
 
 def make_exact(network: nn.Module) -> None:
-    """Make every convolution and linear layer of a network on the CPU independent of the batch around an image."""
+    """Make every convolution, linear and attention layer of a network on the CPU independent of an image's neighbours.
+
+    Attention as a whole: its products of matrices are no layers of their own.
+    """
+    from ultralytics.nn.modules.block import AAttn, Attention
+
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Attention, AAttn)
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            setattr(layer, "forward", _Singly(layer.forward))  # noqa: B010 - a method, to the type checker
+        if isinstance(layer, kinds):
+            setattr(layer, "forward", _Parts(layer.forward))  # noqa: B010 - a method, to the type checker
 
 
-class _Singly:
-    """A layer's ``forward`` that splits the batch where, and only where, that changes the answer."""
+class _Parts:
+    """A layer's ``forward`` that splits the batch only where, and only as far as, that changes the answer."""
 
     def __init__(self, forward: Callable[[Tensor], Tensor]) -> None:
         self._forward = forward
-        self._splits: dict[Any, bool] = {}
+        self._together: dict[Any, int] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         key = (x.shape, x.stride(), torch.get_num_threads())
-        if key not in self._splits:
-            self._splits[key] = not self._is_independent(x)
-        return self._one_by_one(x) if self._splits[key] else self._forward(x)
+        if key not in self._together:
+            self._together[key] = self._most(x)
+        return self._in_parts(x, self._together[key])
 
-    def _is_independent(self, like: Tensor) -> bool:
+    def _most(self, like: Tensor) -> int:
+        """The largest of the batch, half of it, a quarter... that equals single images; 0 = all, with every thread."""
         if len(like) == 1 and torch.get_num_threads() == 1:
-            return True
+            return 0
         x = torch.empty_like(like).normal_(generator=torch.Generator().manual_seed(_SEED))
-        return torch.equal(self._forward(x), self._one_by_one(x))
+        single, size = self._in_parts(x, 1), len(x)
+        if torch.equal(self._forward(x), single):
+            return 0
+        while size > 1 and not torch.equal(self._in_parts(x, size), single):
+            size = (size + 1) // 2
+        return size
 
-    def _one_by_one(self, x: Tensor) -> Tensor:
+    def _in_parts(self, x: Tensor, size: int) -> Tensor:
+        if not size:
+            return self._forward(x)
         threads = torch.get_num_threads()
         # On maps this small threads only wait for each other: measured ten times the work on two busy cores.
         torch.set_num_threads(1)
         try:
-            return torch.cat([self._forward(one) for one in torch.split(x, 1)])
+            return torch.cat([self._forward(part) for part in torch.split(x, size)])
         finally:
             torch.set_num_threads(threads)
