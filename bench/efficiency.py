@@ -24,11 +24,14 @@ OTHERS = (
     "core_set",
     "entropy=top_utility",
     "deduplicated=uniform:deduplicate=true",
-    "hybrid without typicality=hybrid:typicality=false",
     "screened entropy=top_utility:deduplicate=true:guard=true",
+    "hybrid without typicality=hybrid:typicality=false",
     "hybrid without utility=hybrid:uncertainty=false",
-    "hybrid without near-duplicates=hybrid:deduplicate=false",
     "hybrid without deficit=hybrid:deficit=false",
+    "hybrid without near-duplicates=hybrid:deduplicate=false",
+    "hybrid without distance=hybrid:diversity=false",
+    "hybrid without class weights=hybrid:class_weights=false",
+    "hybrid without outlier guard=hybrid:guard=false",
 )
 """What else could be behind a gain: single steps, and hybrid without each."""
 

@@ -1,0 +1,71 @@
+"""All replays of docs/label-efficiency in one table: `python -m bench.pooled` prints it and writes it beside them.
+
+Once as the single reports count, against the one draw of uniform order; once against the mean of both draws that every
+unit has (uniform and its A/A repeat), which halves the chance in the baseline and leaves nothing to measure noise with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.efficiency import DOCS, EXPERIMENTS
+from common.experiments.backtest import runs
+from common.experiments.backtest.arms import AA, UNIFORM
+from common.experiments.backtest.report import TARGETS, gather, summarise
+from common.experiments.backtest.tables import Table
+from common.yolo import files
+
+OUT = DOCS / "pooled.md"
+SECOND = f"{UNIFORM} #2"
+"""How the report names a second draw of the baseline."""
+
+
+def text() -> str:
+    """Both tables as Markdown."""
+    records, references = [], []
+    for name in EXPERIMENTS:
+        more, full = runs.results(DOCS / name)
+        records += more
+        references += full
+    both = [record | {"arm": SECOND} if record["arm"] == AA else record for record in records]
+    one = _table("Against one draw of uniform order", summarise(gather(records, references)[0]))
+    two = _table("Against the mean of two draws of uniform order", summarise(gather(both, references)[0]))
+    return f"{one.markdown()}\n\n{two.markdown()}\n"
+
+
+def _table(title: str, summary: dict[str, Any]) -> Table:
+    level = f"{summary['level']:.0%}"
+    saved = (f"labels saved to {t:.0%}, pooled [{level}]" for t in TARGETS)
+    heads = ("arm", "units", "area", f"minus uniform [{level}]", "p", "p (Holm)", "won / lost", *saved)
+    return Table(f"{title}, {len(summary['units'])} units", heads, [_row(arm) for arm in summary["arms"]])
+
+
+def _row(arm: dict[str, Any]) -> tuple[str, ...]:
+    start = (arm["arm"], str(arm["units"]), f"{arm['map5095_area']['mean']:.4f}")
+    if arm["arm"] == UNIFORM:
+        return (*start, "", "", "", "", *("" for _ in TARGETS))
+    adjusted = f"{arm['area_p_holm']:.4f}" if "area_p_holm" in arm else ""
+    won, lost = (sum(data[key] for data in arm["data"].values()) for key in ("wins", "losses"))
+    middle = (_interval(arm["area_difference"]["labels"], "+.4f"), f"{arm['area_p']:.4f}", adjusted, f"{won} / {lost}")
+    return (*start, *middle, *(_saved(arm["savings"]["labels"][f"{t:.0%}"]) for t in TARGETS))
+
+
+def _saved(saving: dict[str, Any]) -> str:
+    """The pooled figure, of how many units, and how many of them are bounds."""
+    bounds = sum(saving["censored"].values())
+    return f"{_interval(saving['pooled'], '+.0%')} ({saving['units']} units" + (
+        f", {bounds} bounds)" if bounds else ")"
+    )
+
+
+def _interval(value: dict[str, float | None], kind: str) -> str:
+    if value["mean"] is None:
+        return "-"
+    inside = "" if value["low"] is None else f" [{format(value['low'], kind)}, {format(value['high'], kind)}]"
+    return format(value["mean"], kind) + inside
+
+
+if __name__ == "__main__":
+    made = text()
+    files.write_text(OUT, made)
+    print(made)
