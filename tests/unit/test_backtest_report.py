@@ -127,6 +127,14 @@ def test_rounds_of_several_devices_are_told_about() -> None:
     ]
 
 
+def test_no_arm_is_behind_before_it_has_chosen_anything() -> None:
+    """The first training of a unit done once more, on another machine."""
+    records = [record("uniform", [0.3, 0.4, 0.5]), record("hybrid", [0.2, 0.4, 0.5])]
+    assert arms(records, [full()])["hybrid"]["area_difference"]["labels"]["mean"] == 0
+    records[1]["rounds"][0]["picked"] = ["another image"]
+    assert arms(records, [full()])["hybrid"]["area_difference"]["labels"]["mean"] < 0
+
+
 def test_the_baseline_is_the_mean_of_its_draws() -> None:
     records = [record("uniform", [0, 0.2, 0.4]), record("uniform #2", [0, 0.4, 0.8]), record("hybrid", [0, 0.3, 0.6])]
     found = arms(records, [full()])

@@ -70,7 +70,11 @@ class UnitResult:
 def gather(
     records: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]
 ) -> tuple[list[UnitResult], list[str]]:
-    """Units that have a reference and at least uniform whole, and one sentence for everything that is not whole."""
+    """Units that have a reference and at least uniform whole, and one sentence for everything that is not whole.
+
+    All arms of a unit begin with the same training. Where that was done again for a later arm, on another machine whose
+    last digits differ, the figures of uniform stand for it: no arm is ahead or behind before it has chosen anything.
+    """
     units = {(r["data"], r["seed"]): UnitResult((r["data"], r["seed"]), r["round"]) for r in references}
     missing: list[str] = []
     for record in records:
@@ -82,6 +86,11 @@ def gather(
     begun = {(r["data"], r["seed"]) for r in records if r["arm"] == UNIFORM}
     missing += [f"{unit.name}: uniform is not played" for unit in units.values() if unit.key not in begun]
     whole = [units[key] for key in sorted(units) if UNIFORM in units[key].rounds]
+    for unit in whole:
+        first = unit.rounds[UNIFORM][0]
+        for label, rounds in unit.rounds.items():
+            if rounds[0]["picked"] == first["picked"] and not is_uniform(label):
+                unit.rounds[label] = [rounds[0] | {"metrics": first["metrics"]}, *rounds[1:]]
     return whole, missing
 
 
