@@ -70,6 +70,9 @@ AGGREGATIONS: dict[str, Callable[..., Values]] = {
 }
 """Name -> function."""
 
+SUMS = frozenset({"sum", "top_m"})
+"""Aggregations that may exceed 1."""
+
 
 def entropy_nms(utility: NDArray[Any], detections: Detections, m: int = 10, overlap: float = 0.5) -> Ints:
     """The ``m`` most informative instances of each image, none overlapping a better one of its class.

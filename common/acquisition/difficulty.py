@@ -56,13 +56,19 @@ def class_weights(counts: NDArray[Any], quality: NDArray[Any] | None) -> Values:
 
     Returns:
         Shape (C,), in [.5, 9].
+
+    Raises:
+        ValueError: When the shapes differ or a quality is outside [0, 1].
     """
     n = np.asarray(counts, np.float64)
     if quality is None:
         return np.ones(len(n))
     q = np.asarray(quality, np.float64)
-    if q.shape != n.shape or not ((q >= 0) & (q <= 1)).all():
-        raise ValueError(f"quality must have shape {n.shape} and lie in [0, 1], got shape {q.shape}")
+    if q.shape != n.shape:
+        raise ValueError(f"quality must have shape {n.shape}, got {q.shape}")
+    wrong = q[~((q >= 0) & (q <= 1))]
+    if len(wrong):
+        raise ValueError(f"quality must lie in [0, 1], got {wrong.tolist()}")
     if len(n) == 0:
         return n
     hard = 1 + 2 * np.log1p(27 * (1 - q)) / np.log(28)

@@ -14,7 +14,7 @@ from common.domain import Floats, Ints
 from common.strategies.image_value import Aggregated, min_max, plain_utility
 from common.strategies.plain import Screening, sorted_draft
 from common.strategies.pool import Draft, Pool, Values
-from common.strategies.ranges import require_whole
+from common.strategies.ranges import require_number, require_whole
 from common.strategies.screening import directions
 
 
@@ -34,8 +34,9 @@ class Options(Screening, Aggregated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.alpha >= 0 and self.beta >= 0 and 0 < self.alpha + self.beta < math.inf):
-            raise ValueError(f"alpha and beta must be 0 or more and not both 0, got {self.alpha} and {self.beta}")
+        require_number(0, alpha=self.alpha, beta=self.beta)
+        if not 0 < self.alpha + self.beta < math.inf:
+            raise ValueError(f"alpha + beta is {self.alpha + self.beta}: a finite number above 0 is allowed")
         require_whole(1, clusters=self.clusters)
 
 

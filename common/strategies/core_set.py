@@ -50,7 +50,7 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
     order = np.concatenate([start, found.order])
     if budget > len(order) and len(order) < len(rows):
         order = np.concatenate([order, _rest(points, rows, order, near, utility)])
-    return Draft(order, np.clip(utility, 0, 1), lambda asked: _parts(pool, asked, utility))
+    return Draft(order, np.clip(utility, 0, 1), lambda asked: _parts(pool, asked, utility, start))
 
 
 def _start(pool: Pool, rows: Ints, rng: np.random.Generator) -> Ints:
@@ -72,11 +72,13 @@ def _rest(points: Points, rows: Ints, order: Ints, known: Nearest, utility: Valu
     return by_score(left, score)
 
 
-def _parts(pool: Pool, rows: Ints, utility: Values) -> list[dict[str, Any]]:
+def _parts(pool: Pool, rows: Ints, utility: Values, start: Ints) -> list[dict[str, Any]]:
     out = []
     for row in rows.tolist():
         distance = round(2 * float(utility[row]), 4)
         reason = f"{distance:.2f} away from the nearest labelled or earlier image"
+        if row in start:
+            reason = "nothing is labelled: the first pick, drawn by the seed"
         if pool.in_slice[row]:
             reason = "random slice, drawn by chance to measure against"
         if not pool.readable[row]:

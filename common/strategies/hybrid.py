@@ -7,7 +7,7 @@ candidates, difficulty), Sener and Savarese, ICLR 2018 (distance), Hacohen et al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from common.strategies.image_value import Terms, amounts, image_value, presence,
 from common.strategies.plain import by_score
 from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
-from common.strategies.ranges import require_number, require_whole
+from common.strategies.ranges import is_number, require_flag, require_number, require_whole
 from common.strategies.reasons import Chosen, parts
 from common.strategies.schedule import places
 from common.strategies.screening import Screened, screen
@@ -89,18 +89,16 @@ class Options:
     def __post_init__(self) -> None:
         if self.regime not in ("auto", *EXPONENTS):
             raise ValueError(f"regime is {self.regime!r}: one of {['auto', *EXPONENTS]} is allowed")
-        if self.min_new_labels < 1 or self.spread < 1 or self.cold_spread < 1:
-            raise ValueError(
-                "min_new_labels, spread and cold_spread must be at least 1, "
-                f"got {self.min_new_labels}, {self.spread} and {self.cold_spread}"
-            )
-        require_whole(1, top=self.top)
+        require_flag(**{f.name: getattr(self, f.name) for f in fields(self) if isinstance(f.default, bool)})
+        require_whole(
+            1, top=self.top, spread=self.spread, cold_spread=self.cold_spread, min_new_labels=self.min_new_labels
+        )
         require_whole(0, greedy_limit=self.greedy_limit, explain=self.explain)
         require_whole(2, references=self.references)
         require_number(0, 1, nms=self.nms, kappa=self.kappa)
         require_number(0, empty_factor=self.empty_factor, low_until=self.low_until)
-        if not 0 <= self.outlier_share < 1:
-            raise ValueError(f"outlier_share is {self.outlier_share}: at least 0 and below 1 is allowed")
+        if not is_number(self.outlier_share) or not 0 <= self.outlier_share < 1:
+            raise ValueError(f"outlier_share is {self.outlier_share!r}: a number, at least 0 and below 1, is allowed")
 
     @property
     def terms(self) -> Terms:
@@ -136,7 +134,16 @@ def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) 
         blocks.add()
     order = [*blocks.order, *blocks.left, *blocks.late(key), *blocks.odd[blocks.odd_served :]]
     chosen = Chosen(
-        pool, screened, value, typical, blocks.distance, kind, options.explain, options.terms, blocks.opening
+        pool,
+        screened,
+        value,
+        typical,
+        blocks.distance,
+        kind,
+        options.explain,
+        options.terms,
+        blocks.opening,
+        tuple(blocks.deferred),
     )
     return Draft(np.array(order[:budget], np.int64), key, lambda rows: parts(chosen, rows))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.acquisition import PER_IMAGE, aggregation_options, image_utility, instance_utility
-from common.acquisition.aggregate import doubt_entropy, top_m
+from common.acquisition.aggregate import SUMS, doubt_entropy, top_m
 from common.acquisition.difficulty import class_weights
 from common.domain import Floats
 from common.strategies.pool import Pool, Values, quantiles
@@ -67,9 +67,15 @@ class Aggregated:
         return {name: getattr(self, name) for name in aggregation_options(self.aggregation)}
 
     @property
+    def sums(self) -> bool:
+        """Whether utilities may exceed 1; what speaks of whole images is not summed, whatever the aggregation."""
+        return self.aggregation in SUMS and self.acquisition not in PER_IMAGE
+
+    @property
     def scale(self) -> str:
         """What utilities are measured by: they can be compared where this is the same."""
-        return " ".join([self.acquisition, self.aggregation, *(f"{k}={v:g}" for k, v in self.numbers.items())])
+        numbers = (f"{k}={v:g}" for k, v in self.numbers.items())
+        return " ".join([self.acquisition, self.aggregation, *numbers, *(["x/(1+x)"] if self.sums else [])])
 
 
 def instances(pool: Pool, terms: Terms) -> Values:
@@ -138,12 +144,13 @@ def ranked(pool: Pool, value: Values) -> Values:
 def plain_utility(pool: Pool, how: Aggregated) -> Values:
     """Utility by acquisition function and aggregation, or the one from elsewhere, in [0, 1]: shape (n,).
 
-    Sums are divided by their greatest value; utilities from elsewhere are min-max scaled, see ``min_max``.
+    A sum x counts as x / (1 + x), whatever else is in the pool: the running quantile of ``stream`` keeps its level
+    between pools. Utilities from elsewhere are min-max scaled, see ``min_max``.
     """
     if pool.utility is not None:
         return min_max(pool.utility)
     value = image_utility(pool.detections, how.acquisition, how.aggregation, **how.numbers)
-    return value / max(1.0, float(value.max(initial=0)))
+    return 1 - 1 / (1 + value) if how.sums else value  # of x / (1 + x), rounding could swap two neighbours
 
 
 def min_max(values: Values) -> Values:

@@ -110,13 +110,18 @@ class Points:
         return out
 
     def pairs(self, rows: Ints) -> Floats:
-        """Squared distances among a few hundred rows, as exact as by ``exact``: shape (k, k)."""
+        """Squared distances among a few hundred rows, as exact as by ``exact``: shape (k, k).
+
+        In each line what picking that row makes of the others: one without a direction is 1 away from every direction,
+        but brings none nearer.
+        """
         unit, none = unit_rows(self.features[rows]), ~self.usable[rows]
         alike = unit @ unit.T
         own = np.diagonal(alike)
         apart: Floats = np.clip(own[:, None] + own[None, :] - 2 * alike, 0, FARTHEST).astype(np.float32)
         apart[apart < SAME] = 0
-        apart[none] = apart[:, none] = 1
+        apart[none] = FARTHEST
+        apart[:, none] = 1
         apart[np.ix_(none, none)] = 0
         return apart
 

@@ -217,17 +217,24 @@ def mask(labelled: NDArray[Any] | Sequence[int] | None, n: int) -> Mask:
     """A mask of shape (n,) from a mask, from indices or from nothing.
 
     Raises:
-        ValueError: When an index is out of range or the mask has another length.
+        ValueError: When an index is out of range, no whole number or there twice (as in a mask of 0 and 1), or the mask
+            has another length.
     """
     given = np.zeros(0, np.int64) if labelled is None else np.asarray(labelled)
     if given.dtype == bool:
         check("labelled", given, (n,))
         return given.astype(bool)
+    if given.size and given.dtype.kind not in "iu":
+        raise ValueError(f"labelled indices must be whole numbers, got {given.dtype}")
     rows = given.astype(np.int64)
     if rows.size and not (rows.min() >= 0 and rows.max() < n):
         raise ValueError(f"labelled indices must be in 0..{n - 1}, got {rows.min()} to {rows.max()}")
+    found, count = np.unique(rows, return_counts=True)
+    if (count > 1).any():
+        row, times = found[count.argmax()], count.max()
+        raise ValueError(f"labelled names row {row} {times} times: each row once, or a mask of type bool, is allowed")
     out = np.zeros(n, bool)
-    out[rows] = True
+    out[found] = True
     return out
 
 

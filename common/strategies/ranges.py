@@ -6,6 +6,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 
 def require_whole(least: int, **values: Any) -> None:
     """Raise ValueError unless each value, by its option's name, is a whole number of at least ``least``."""
@@ -14,10 +16,21 @@ def require_whole(least: int, **values: Any) -> None:
             raise ValueError(f"{name} is {value!r}: a whole number, {least} or more, is allowed")
 
 
+def require_flag(**values: Any) -> None:
+    """Raise ValueError unless each value, by its option's name, is True or False: 'no' would count as True."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} is {value!r}: True or False is allowed")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite real number, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def require_number(least: float, most: float = math.inf, **values: Any) -> None:
     """Raise ValueError unless each value, by its option's name, is a finite number from ``least`` to ``most``."""
     for name, value in values.items():
-        known = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        if not known or not least <= value <= most:
-            upper = " or more" if most == math.inf else f" to {most:g}"
-            raise ValueError(f"{name} is {value!r}: a number, {least:g}{upper}, is allowed")
+        if not is_number(value) or not least <= value <= most:
+            what, upper = ("finite number", " or more") if most == math.inf else ("number", f" to {most:g}")
+            raise ValueError(f"{name} is {value!r}: a {what}, {least:g}{upper}, is allowed")

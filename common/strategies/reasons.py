@@ -34,6 +34,7 @@ class Chosen:
         explain: So many places get the distance to the nearest labelled image.
         terms: What made up the value.
         opening: Rows that stand first for being typical, because nothing was labelled.
+        deferred: Near-duplicates that wait for the end: those screened out, and those of what the random slice serves.
     """
 
     pool: Pool
@@ -45,6 +46,7 @@ class Chosen:
     explain: int
     terms: Terms
     opening: tuple[int, ...] = ()
+    deferred: tuple[int, ...] = ()
 
 
 def parts(chosen: Chosen, rows: Ints) -> list[dict[str, Any]]:
@@ -53,7 +55,7 @@ def parts(chosen: Chosen, rows: Ints) -> list[dict[str, Any]]:
     unsure, notes = _boxes(chosen, rows)
     index, apart = _nearest_labelled(chosen, rows)
     late, odd = np.zeros(len(pool), bool), np.zeros(len(pool), bool)
-    late[chosen.screened.deferred] = odd[chosen.screened.outliers] = True
+    late[list(chosen.deferred)] = odd[chosen.screened.outliers] = True
     columns: dict[str, list[Any]] = {
         "A": _rounded(chosen.value[rows]),
         "T": _rounded(chosen.typical[rows]),

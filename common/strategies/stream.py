@@ -16,6 +16,7 @@ import numpy as np
 from common.domain import Ints
 from common.strategies.image_value import Aggregated, plain_utility
 from common.strategies.pool import Draft, Mask, Pool, Values
+from common.strategies.ranges import is_number
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class Threshold:
     queued: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate < 1 and 0 < self.step < np.inf and np.isfinite(self.level)):
-            raise ValueError(
-                f"rate must be in (0, 1), step positive, level a number, got {self.rate}, {self.step}, {self.level}"
-            )
+        if not is_number(self.rate) or not 0 < self.rate < 1:
+            raise ValueError(f"rate is {self.rate!r}: a number above 0 and below 1 is allowed")
+        if not is_number(self.step) or self.step <= 0:
+            raise ValueError(f"step is {self.step!r}: a finite number above 0 is allowed")
+        if not is_number(self.level):
+            raise ValueError(f"level is {self.level!r}: a finite number is allowed")
 
 
 def start(known: Iterable[float] = (), rate: float = 0.1, step: float = 0.05) -> Threshold:
@@ -78,7 +81,7 @@ class Options(Aggregated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Threshold(self.level or 0.0, self.rate, self.step)
+        Threshold(0.0 if self.level is None else self.level, self.rate, self.step)
 
 
 def select(pool: Pool, budget: int, rng: np.random.Generator, options: Options) -> Draft:

@@ -173,6 +173,19 @@ def test_hybrid_says_why():
     assert answer.parts[-1]["deferred"]
 
 
+def test_near_duplicates_of_what_the_random_slice_serves_say_that_one_comes_first():
+    n = 40
+    slice_hash, group = np.full(n, 0.9), np.full(n, -1)
+    slice_hash[5], group[[5, 20, 21]] = 0.01, 3
+    everything = {"labelled": np.zeros(n, bool), "readable": np.ones(n, bool)}
+    answer = ask("hybrid", make_pool(n, slice_hash=slice_hash, group=group, **everything), guard=False)
+    said = dict(zip(answer.order.tolist(), answer.parts, strict=True))
+    assert set(answer.order[-2:]) == {20, 21}
+    assert [row for row, part in said.items() if part["deferred"]] == answer.order[-2:].tolist()
+    assert all(said[row]["reason"].startswith("a near-duplicate of it comes first") for row in (20, 21))
+    assert answer.order.tolist().index(5) == 9
+
+
 def test_labels_that_arrive_change_the_regime():
     options = hybrid.Options()
     assert hybrid.regime(POOLS["cold"], options) == "cold"

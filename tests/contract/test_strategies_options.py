@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from common.acquisition import AGGREGATIONS, aggregation_options
 from common.acquisition.detections import Detections
 from common.errors import SettingError, UnknownNameError
-from common.strategies import REGISTRY
+from common.strategies import REGISTRY, hybrid
 from tests.contract.strategy_pools import ALL, ask, make_pool
 
 
@@ -58,12 +59,12 @@ WRONG = {
         "greedy_limit": [-1, 0.5],
         "explain": [-1],
         "low_until": [-1, np.nan],
-        "outlier_share": [-0.1, 1.0, np.nan],
-        "min_new_labels": [0],
-        "spread": [0],
-        "cold_spread": [-2],
+        "outlier_share": [-0.1, 1.0, np.nan, "3 %", True],
+        "min_new_labels": [0, 2.5, np.nan, "4"],
+        "spread": [0, 2.5, np.nan, "4"],
+        "cold_spread": [-2, 2.5, np.nan, "4"],
     },
-    "additive": {"alpha": [-1.0, np.nan, np.inf], "beta": [-1.0, np.nan], "clusters": [0, 2.5]},
+    "additive": {"alpha": [-1.0, np.nan, np.inf, "1"], "beta": [-1.0, np.nan], "clusters": [0, 2.5]},
     "core_set": {"greedy_limit": [-1, 0.5]},
     "typicality": {
         "min_new_labels": [0],
@@ -72,7 +73,11 @@ WRONG = {
         "references": [1],
         "small": [-1],
     },
-    "stream": {"rate": [0.0, 1.0, np.nan], "step": [0.0, np.inf, np.nan], "level": [np.inf, np.nan]},
+    "stream": {
+        "rate": [0.0, 1.0, np.nan, "0.1"],
+        "step": [0.0, np.inf, np.nan, "0.1"],
+        "level": [np.inf, np.nan, "0.5", ""],
+    },
 }
 AGGREGATED = ["additive", "stream", "top_utility"]
 for one in AGGREGATED:
@@ -87,6 +92,27 @@ def test_an_option_out_of_its_range_is_one_sentence_with_its_name_and_value(name
         ask(name, make_pool(), **{option: value})
     assert str(value) in str(caught.value)
     assert "\n" not in str(caught.value)
+    others = {f.name for f in fields(REGISTRY[name].options)} - {option}
+    assert not others & set(re.findall(r"\w+", str(caught.value)))
+    if isinstance(value, float) and np.isinf(value):
+        assert "finite" in str(caught.value) or " to " in str(caught.value)
+
+
+SWITCHES = sorted(f.name for f in fields(hybrid.Options) if f.type == "bool")
+
+
+@pytest.mark.parametrize("option", SWITCHES)
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_a_switch_of_hybrid_that_is_neither_true_nor_false_is_refused(option, value):
+    with pytest.raises(SettingError, match=rf"^strategy 'hybrid': {option} is {value!r}: True or False is allowed$"):
+        ask("hybrid", make_pool(), **{option: value})
+    assert len(SWITCHES) == 10
+
+
+@pytest.mark.parametrize(("weight", "total"), [(0.0, "0.0"), (1.7e308, "inf")])
+def test_weights_whose_sum_divides_nothing_are_refused(weight, total):
+    with pytest.raises(SettingError, match=rf"alpha \+ beta is {total}: a finite number above 0 is allowed"):
+        ask("additive", make_pool(), alpha=weight, beta=weight)
 
 
 def test_every_number_among_the_options_has_a_range():

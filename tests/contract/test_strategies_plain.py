@@ -30,6 +30,14 @@ def test_core_set_starts_far_from_the_labelled_set_and_where_nothing_is_labelled
     assert len(starts) > 1
 
 
+def test_core_set_says_that_chance_drew_the_first_pick_where_nothing_is_labelled():
+    x = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0]], np.float32)
+    reasons = [part["reason"] for part in ask("core_set", Pool.from_embeddings(x)).parts]
+    assert reasons[0] == "nothing is labelled: the first pick, drawn by the seed"
+    known = [part["reason"] for part in ask("core_set", Pool.from_embeddings(x, labelled=np.array([0]))).parts]
+    assert all(reason.endswith("away from the nearest labelled or earlier image") for reason in reasons[1:] + known)
+
+
 def test_core_set_with_a_greedy_limit_of_0_is_greedy_as_far_as_the_budget_goes():
     pool = Pool.from_embeddings(np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
     whole = ask("core_set", pool, greedy_limit=0).order

@@ -18,6 +18,11 @@ def test_a_pool_that_does_not_fit_together_is_refused_at_birth():
         make_pool(class_names=("a",))
     with pytest.raises(ValueError, match=r"labelled indices must be in 0..2"):
         Pool.from_embeddings(np.eye(3), labelled=np.array([5]))
+    with pytest.raises(ValueError, match="labelled names row 0 2 times: each row once, or a mask of type bool"):
+        Pool.from_embeddings(np.eye(3), labelled=np.array([0, 0, 1]))
+    with pytest.raises(ValueError, match="labelled indices must be whole numbers, got float64"):
+        Pool.from_embeddings(np.eye(3), labelled=np.array([0.5]))
+    assert Pool.from_embeddings(np.eye(3), labelled=[]).labelled.tolist() == [False] * 3
 
 
 def test_a_pool_from_predictions_holds_the_project_classes_only():

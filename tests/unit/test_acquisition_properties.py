@@ -17,14 +17,14 @@ from common.acquisition import (
     image_utility,
     instance_utility,
 )
-from common.acquisition.aggregate import doubt_entropy
+from common.acquisition.aggregate import SUMS, doubt_entropy
 from common.acquisition.detections import Detections
 from common.acquisition.difficulty import class_quality, class_weights
 from common.errors import SettingError
 from tests.ragged import EVIDENCE, detections, shuffled
 
 NEEDS_NO_EVIDENCE = {"least_confidence", "margin", "entropy", "categorical_entropy", "model_change"}
-AT_MOST_1 = {"min_confidence", "mean_of_n_lowest", "max"}
+AT_MOST_1 = set(AGGREGATIONS) - SUMS
 PAIRS = [(f, a) for f in sorted(ACQUISITIONS) for a in sorted(AGGREGATIONS)]
 PER_INSTANCE = sorted(set(ACQUISITIONS) - PER_IMAGE)
 FEW = settings(max_examples=50, deadline=None)
@@ -210,6 +210,19 @@ def test_a_weight_is_the_formula_in_its_range_and_falls_with_quality_and_with_la
             if n[i] <= n[j] and q[i] <= q[j]:
                 assert weights[i] >= weights[j] - 1e-12
     np.testing.assert_array_equal(class_weights(n, None), np.ones(len(n)))
+
+
+@pytest.mark.parametrize(
+    ("quality", "sentence"),
+    [
+        ([0.5, 1.5, np.nan], r"quality must lie in \[0, 1\], got \[1.5, nan\]"),
+        ([0.5, -0.1, 1.0], r"quality must lie in \[0, 1\], got \[-0.1\]"),
+        ([0.5, 0.5], r"quality must have shape \(3,\), got \(2,\)"),
+    ],
+)
+def test_a_quality_that_is_none_is_refused_with_its_value(quality, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        class_weights(np.array([5, 50, 500]), np.array(quality))
 
 
 boxes = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 3)), min_size=1, max_size=20)

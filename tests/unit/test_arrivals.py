@@ -428,4 +428,4 @@ def test_another_aggregation_is_another_scale_too(tmp_path: Path) -> None:
     settle(world)
     arrive(world, *drawn_by_hand(world, 1, HALF))
     settle(world)
-    assert threshold(world)["scale"] == "00000000/entropy top_m m=4 overlap=0.5"
+    assert threshold(world)["scale"] == "00000000/entropy top_m m=4 overlap=0.5 x/(1+x)"

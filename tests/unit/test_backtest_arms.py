@@ -53,7 +53,7 @@ def test_a_wrong_name_lists_the_right_ones(text: str, wanted: str) -> None:
         ("hybrid:top=many", "option top of strategy 'hybrid' is 'many', but it takes a whole number"),
         ("hybrid:nms=", "option nms of strategy 'hybrid' is '', but it takes a number"),
         ("hybrid:regime=hot", "regime is 'hot'"),
-        ("additive:alpha=-1", "alpha and beta must be 0 or more"),
+        ("additive:alpha=-1", "alpha is -1.0: a finite number, 0 or more, is allowed"),
         ("hybrid,hybrid", "two arms called 'hybrid'"),
         ("uniform=hybrid", "two arms called 'uniform'"),
         ("top_utility:acquisition=consistency", "arm 'top_utility:acquisition=consistency'.*consistency"),

@@ -21,6 +21,13 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
 
 
+def _brought_nearer(x, near, i):
+    """Squared distances once unit row i is chosen: one without a direction is the place of its like, and no other's."""
+    if x[i].any():
+        return np.minimum(near, ((x - x[i]) ** 2).sum(axis=1))
+    return np.where(x.any(axis=1), near, 0)
+
+
 def _plain(x, budget, anchors=(), weight=None, power=1.0, deficit=None):
     """One at a time, nothing lazy: the picks and the value each had."""
     x = _unit(np.asarray(x, np.float64))
@@ -28,7 +35,7 @@ def _plain(x, budget, anchors=(), weight=None, power=1.0, deficit=None):
     near, free = np.full(len(x), 4.0), np.ones(len(x), bool)
     free[list(anchors)] = False
     for a in anchors:
-        near = np.minimum(near, ((x - x[a]) ** 2).sum(axis=1))
+        near = _brought_nearer(x, near, a)
     have, order, values = None if deficit is None else deficit.have, [], []
     for _ in range(min(budget, free.sum())):
         value = weight * near ** (power / 2)
@@ -41,7 +48,7 @@ def _plain(x, budget, anchors=(), weight=None, power=1.0, deficit=None):
         order.append(i)
         values.append(value)
         free[i] = False
-        near = np.minimum(near, ((x - x[i]) ** 2).sum(axis=1))
+        near = _brought_nearer(x, near, i)
         have = None if deficit is None else have + deficit.amount[i]
     return np.array(order, np.int64), values
 
@@ -82,15 +89,22 @@ def test_the_picks_are_those_of_plain_greedy(seed, n, anchors, weighted, balance
 
 
 @settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 10**6), balanced=st.booleans(), clusters=st.sampled_from([0, 3]))
-def test_several_tiers_pick_what_plain_greedy_picks(seed, balanced, clusters):
+@given(
+    seed=st.integers(0, 10**6),
+    balanced=st.booleans(),
+    clusters=st.sampled_from([0, 3]),
+    unknown=st.sampled_from([0, 3]),
+    inner=st.sampled_from([4, 512]),
+)
+def test_several_tiers_and_one_pick_what_plain_greedy_picks(seed, balanced, clusters, unknown, inner):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiers, "INNER", 4)
+        patch.setattr(tiers, "INNER", inner)
         patch.setattr(tiers, "SHRINK", 3)
         rng = np.random.default_rng(seed)
         x = rng.standard_normal((150, 5)).astype(np.float32)
         if clusters:
             x = x * 0.2 + rng.standard_normal((clusters, 5))[rng.integers(clusters, size=150)].astype(np.float32)
+        x[rng.choice(150, unknown, replace=False)] = 0
         weight, deficit = rng.random(150) + 0.1, _deficit(rng, 150) if balanced else None
         wanted, values = _plain(x, 80, [3], weight, 1.0, deficit)
         got = farthest_first(Points(x), 80, anchors=np.array([3]), weight=weight, deficit=deficit)
@@ -258,6 +272,14 @@ def test_an_anchor_without_a_direction_brings_nothing_nearer():
     got = farthest_first(Points(x), 2, anchors=np.array([0, 1]))
     assert got.order.tolist() == [3, 2]
     np.testing.assert_allclose(got.distance, [2, np.sqrt(2)], atol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [0.0, np.nan])
+def test_a_pick_without_a_direction_brings_nothing_nearer_either(odd):
+    x = np.array([[1, 0], [odd, odd], [0, 1], [-1, 0], [odd, odd]], np.float32)
+    got = farthest_first(Points(x), 4, anchors=np.array([0]), weight=np.array([1, 9, 1, 1, 1]))
+    assert got.order.tolist() == [1, 3, 2, 4]
+    np.testing.assert_allclose(got.distance, [1, 2, np.sqrt(2), 0], atol=1e-6)
 
 
 def test_new_labels_update_distances_without_starting_over():

@@ -85,7 +85,7 @@ def test_taking_values_back_leaves_nothing_behind() -> None:
         ("option.sprad=6", SettingError, r"names 'sprad', but strategy 'hybrid' has the options \['class_weights'"),
         ("option.spread=x", SettingError, "option spread of strategy 'hybrid' is 'x', but it takes a whole number"),
         ("option.kappa=nan", SettingError, "option kappa of strategy 'hybrid' is 'nan', but it takes a number"),
-        ("option.spread=0", SettingError, "options of strategy 'hybrid': min_new_labels, spread and cold_spread must"),
+        ("option.spread=0", SettingError, "options of strategy 'hybrid': spread is 0: a whole number, 1 or more, is"),
         ("option.acquisition=margin", SettingError, "; HARDFIRST_ACQUISITION sets that one"),
     ],
 )
