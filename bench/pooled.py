@@ -1,17 +1,19 @@
 """All replays of docs/label-efficiency in one table: `python -m bench.pooled` prints it and writes it beside them.
 
 Once as the single reports count, against the one draw of uniform order; once against the mean of both draws that every
-unit has (uniform and its A/A repeat), which halves the chance in the baseline and leaves nothing to measure noise with.
+unit has (uniform and its A/A repeat), which halves the chance in the baseline and leaves nothing to measure noise with;
+once only the units in which every arm was played, so that arms can be compared with each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bench.efficiency import DOCS, EXPERIMENTS
 from common.experiments.backtest import runs
 from common.experiments.backtest.arms import AA, UNIFORM
-from common.experiments.backtest.report import TARGETS, gather, summarise
+from common.experiments.backtest.report import TARGETS, UnitResult, gather, summarise
 from common.experiments.backtest.tables import Table
 from common.yolo import files
 
@@ -21,23 +23,29 @@ SECOND = f"{UNIFORM} #2"
 
 
 def text() -> str:
-    """Both tables as Markdown."""
+    """The tables as Markdown."""
     records, references = [], []
     for name in EXPERIMENTS:
         more, full = runs.results(DOCS / name)
         records += more
         references += full
     both = [record | {"arm": SECOND} if record["arm"] == AA else record for record in records]
-    one = _table("Against one draw of uniform order", summarise(gather(records, references)[0]))
-    two = _table("Against the mean of two draws of uniform order", summarise(gather(both, references)[0]))
-    return f"{one.markdown()}\n\n{two.markdown()}\n"
+    units = gather(records, references)[0]
+    arms = {label for unit in units for label in unit.rounds}
+    tables = [
+        _table("Against one draw of uniform order", units),
+        _table("Against the mean of two draws of uniform order", gather(both, references)[0]),
+        _table("Only where every arm was played, against one draw", [u for u in units if arms == set(u.rounds)]),
+    ]
+    return "\n\n".join(table.markdown() for table in tables) + "\n"
 
 
-def _table(title: str, summary: dict[str, Any]) -> Table:
+def _table(title: str, units: Sequence[UnitResult]) -> Table:
+    summary = summarise(units)
     level = f"{summary['level']:.0%}"
     saved = (f"labels saved to {t:.0%}, pooled [{level}]" for t in TARGETS)
     heads = ("arm", "units", "area", f"minus uniform [{level}]", "p", "p (Holm)", "won / lost", *saved)
-    return Table(f"{title}, {len(summary['units'])} units", heads, [_row(arm) for arm in summary["arms"]])
+    return Table(f"{title}, {len(units)} units", heads, [_row(arm) for arm in summary["arms"]])
 
 
 def _row(arm: dict[str, Any]) -> tuple[str, ...]:

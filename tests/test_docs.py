@@ -175,6 +175,13 @@ def test_a_committed_report_is_what_its_units_say(folder: Path, tmp_path: Path) 
         assert (copy / name).read_text() == (folder / name).read_text(), name
 
 
+def test_the_table_of_all_replays_is_what_their_units_say() -> None:
+    """`python -m bench.pooled` makes it."""
+    from bench import pooled
+
+    assert pooled.OUT.read_text() == pooled.text()
+
+
 def test_organization_is_spelled_in_one_way_in_what_users_read() -> None:
     adapter = sorted((ROOT / "cvat_adapter").glob("*.py"))
     other = re.compile("organi" + "sation", re.IGNORECASE)
