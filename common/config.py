@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     """Options of the strategy, such as spread=6,deficit=false; default the strategy's own."""
     committee: Names = ()
     """Second opinions per image: flip, half, heads, checkpoints, weights files of the model folder; default none."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Of everything random."""
 
     min_new_labels: int = Field(default=20, ge=1)

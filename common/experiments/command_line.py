@@ -10,7 +10,7 @@ import click
 
 from common import terminal
 from common.completion import ACQUISITIONS, DEVICES, STRATEGIES, VIEWS, Names
-from common.errors import ModelError, SettingError
+from common.errors import ModelError, SettingError, UnknownNameError
 
 if TYPE_CHECKING:
     from common.config import Settings
@@ -56,7 +56,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
 
     Raises:
         UnknownNameError: A strategy, an acquisition function, an aggregation or a view that is not registered.
-        SettingError: A value that is not allowed, or a device this machine does not have.
+        SettingError: A value that is not allowed, a committee of nobody else, or a device this machine does not have.
     """
     from common import config
     from common.experiments.limits import require_device
@@ -70,10 +70,45 @@ def settings_of(given: dict[str, Any]) -> Settings:
         return config.variable(field) if by_variable else _FLAGS[field]
 
     settings = config.for_project(base, {name: given[name] for name in typed if name not in _SERVICE}, named)
+    _require_members(settings, named)
     check(settings, named, _by_path(settings, named))
     require_device(settings.device, named("device"))
     settings.folder.mkdir(parents=True, exist_ok=True)
     return settings
+
+
+def _require_members(settings: Settings, named: Callable[[str], str]) -> None:
+    """Refuse a committee that asks nobody else, before the rules of a service can advise former checkpoints.
+
+    A variable that is set for a service may name those all the same: here they are nobody.
+
+    Raises:
+        UnknownNameError: A member that is neither a view nor a file of weights.
+        SettingError: Former checkpoints, which only a project has; the model itself; or nobody at all.
+    """
+    from common.acquisition.committee import EVIDENCE
+    from common.loop.committee import CHECKPOINTS
+    from common.ports import VIEWS
+
+    called, others = named("committee"), f"one or more of {list(VIEWS)} or the paths of other weights (.pt)"
+    if CHECKPOINTS in settings.committee and called == _FLAGS["committee"]:
+        raise SettingError(f"{called} names {CHECKPOINTS!r}, which only a project has: name {others}")
+    itself = _places(settings, settings.model)
+    members = [name for name in settings.committee if name != CHECKPOINTS]
+    for name in members:
+        if name not in VIEWS and not name.endswith(".pt"):
+            raise UnknownNameError(f"{called} names {name!r}; there are {list(VIEWS)} and paths of other weights (.pt)")
+        if name not in VIEWS and any(a.samefile(b) for a in itself for b in _places(settings, name)):
+            raise SettingError(f"{called} names {name!r}, which is the model itself: name {others}")
+    if EVIDENCE.get(settings.acquisition) == "committee" and not members:
+        raise SettingError(
+            f"{named('acquisition')} is {settings.acquisition!r}, which needs a committee: set {called} to {others}"
+        )
+
+
+def _places(settings: Settings, name: str) -> list[Path]:
+    """Where weights of this name are: by path, and by name in the model folder."""
+    return [p for p in (Path(name).expanduser(), settings.models / name) if p.is_file()]
 
 
 def open_model(settings: Settings) -> tuple[Models, Model]:
@@ -121,9 +156,12 @@ def _by_path(settings: Settings, named: Callable[[str], str] | None = None) -> f
     return frozenset(paths)
 
 
-def names_of(text: str | None) -> tuple[str, ...]:
-    """Names separated by commas."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+def classes_of(text: str | None) -> tuple[str, ...]:
+    """What ``--classes`` names, () where it is not given. Raises SettingError where it names none."""
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text is not None and not names:
+        raise SettingError(f"--classes is {text!r}, which names no class: give names such as a,b, or leave it out")
+    return names
 
 
 def note(text: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import MediaError, SettingError
@@ -13,6 +14,19 @@ from common.yolo.files import sha256
 
 SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What counts as an image in a folder, in lower case."""
+
+OTHER_SUFFIXES = (
+    *(".arw", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jpe", ".jxl", ".nef"),
+    *(".orf", ".pgm", ".ppm", ".psd", ".raf", ".rw2", ".svg", ".tga"),
+)
+"""Pictures too, by their name, that nobody looks at."""
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_LONG = 200
+"""Letters of a line that a sentence repeats."""
+_TOLD = 5
+"""Folders named in notes."""
+_CONTROLS = ("Cc", "Zl", "Zp")
+"""Unicode's categories of control characters and line breaks."""
 
 Stamp = tuple[int, int]
 """Bytes and nanoseconds of the last change: a file that was written to has another one."""
@@ -35,7 +49,39 @@ class ImageFile:
     problem: str = ""
 
 
+@dataclass
+class Found:
+    """What was found in a folder.
+
+    Attributes:
+        images: Sorted, or in the order of the list.
+        closed: Folders that could not be entered, and why.
+        others: Files named like pictures of kinds that nobody looks at.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    closed: list[tuple[Path, str]] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what was left out."""
+        told = [f"the folder {path} was not entered ({why}): its images are missing" for path, why in self.closed]
+        if len(told) > _TOLD:
+            told = [*told[:_TOLD], f"and {len(told) - _TOLD} more folders that were not entered"]
+        if self.others:
+            kinds = ", ".join(sorted({path.suffix.lower() for path in self.others}))
+            read = ", ".join(SUFFIXES)
+            told.append(f"{len(self.others)} files ({kinds}) were not looked at: convert them to one of {read}")
+        return told
+
+
 def find_images(source: Path) -> list[Path]:
+    """``look`` for who needs no notes. Raises as it does."""
+    return look(source).images
+
+
+def look(source: Path) -> Found:
     """The images of a folder and of all folders in it, sorted; or those a ``.txt`` list names, in its order.
 
     Hidden files and folders are left out. A folder that several links lead to is entered once.
@@ -45,24 +91,36 @@ def find_images(source: Path) -> list[Path]:
         MediaError: There is no image.
     """
     if source.is_dir():
-        found = sorted(_walk(source), key=lambda p: p.parts)
-        if not found:
-            raise MediaError(f"there is no image in {source}: files ending in {', '.join(SUFFIXES)} are looked for")
+        found = Found()
+        found.images = sorted(_walk(source, found), key=lambda p: p.parts)
+        if found.closed and found.closed[0][0] == source:
+            raise SettingError(f"the folder {source} cannot be read: {found.closed[0][1]}")
+        if not found.images:
+            wanted = f"files ending in {', '.join(SUFFIXES)} are looked for"
+            raise MediaError("; ".join([f"there is no image in {source}: {wanted}", *found.notes]))
         return found
     if source.suffix.lower() != ".txt" or not source.is_file():
         raise SettingError(f"{source} is neither a folder nor a list of images (.txt, one path per line)")
     named = list(dict.fromkeys(_resolve(line, [source.parent, Path()]) for _, line in read_lines(source)))
     if not named:
         raise MediaError(f"the list {source} names no image: write one path per line")
-    return named
+    return Found(named)
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(number from 1, text) of every line that is neither empty nor a comment (#). Raises SettingError."""
+    """(number from 1, text) of every line that is neither empty nor a comment (#).
+
+    Raises:
+        SettingError: The list cannot be read, or holds bytes that no path has: UTF-16, a picture.
+    """
     try:
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     except OSError as error:
         raise SettingError(f"the list {path} cannot be read: {error.strerror or error}") from error
+    wide = text.encode("utf-8", "surrogateescape").startswith(_UTF16)
+    broken = next((number for number, line in enumerate(text.splitlines(), 1) if wide or "\0" in line), None)
+    if broken is not None:
+        raise SettingError(f"line {broken} of {path} is no path: save the list as UTF-8, one path per line")
     lines = enumerate((line.strip() for line in text.splitlines()), 1)
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
@@ -85,18 +143,20 @@ def find_labelled(listing: Path, images: Sequence[Path], source: Path) -> list[P
     for number, line in read_lines(listing):
         path = _resolve(line, [listing.parent, top, Path()])
         same = by_name.get(line, [])
-        if not path.is_file() and len(same) != 1:
+        if not _is_file(path) and len(same) != 1:
             why = f"{len(same)} images have this name, write a path" if same else "there is no such image"
-            raise SettingError(f"line {number} of {listing} is {line!r}: {why}")
-        path = path if path.is_file() else same[0]
+            if any(unicodedata.category(c) in (*_CONTROLS, "Cs") for c in line):
+                raise SettingError(f"line {number} of {listing} is no path: save the list as UTF-8, one path per line")
+            raise SettingError(f"line {number} of {listing} is {_short(line)!r}: {why}")
+        path = path if _is_file(path) else same[0]
         found.append(real.get(_real(path), path))
     return list(dict.fromkeys(found))
 
 
 def read_image(path: Path, max_bytes: int) -> ImageFile:
     """A file by its content; never raises."""
-    if str(path) != plain(path):  # OpenCV ends the process over such a name
-        return ImageFile(path, "", problem=f"{plain(Path(path.name))}: the name is not UTF-8: rename it")
+    if not is_utf8(path):  # OpenCV ends the process over such a name
+        return ImageFile(path, "", problem=f"{utf8(Path(path.name))}: the name is not UTF-8: rename it")
     try:
         before = stamp(path)
         if before[0] > max_bytes:
@@ -140,54 +200,80 @@ def damage(path: Path, max_pixels: int) -> str:
     return ""
 
 
-def require_other(option: str, out: Path, inputs: Sequence[Path | None]) -> None:
-    """Raise SettingError where writing ``out`` would destroy what is read from."""
-    if any(given is not None and given.exists() and out.exists() and out.samefile(given) for given in inputs):
-        raise SettingError(f"{option} is {out}, which is also what is read from: name another file")
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text."""
+    return str(path) == utf8(path)
 
 
-def plain(path: Path) -> str:
-    """A path that every terminal and every JSON reader takes: bytes that are no UTF-8 become question marks."""
+def utf8(path: Path) -> str:
+    """A path that every JSON reader takes: bytes that are no UTF-8 become question marks."""
     return str(path).encode("utf-8", "replace").decode()
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def plain(path: Path) -> str:
+    """``utf8`` for terminals and pictures: control characters, line breaks among them, become question marks too."""
+    return "".join("?" if unicodedata.category(c) in _CONTROLS else c for c in utf8(path))
+
+
+def _walk(folder: Path, found: Found) -> Iterator[Path]:
     """Images below a folder; what is really there first, then what links lead to."""
     entered: set[str] = set()
     waiting = [folder]
     while waiting:
         linked: list[Path] = []
         for top in waiting:
-            yield from _enter(top, entered, linked)
+            yield from _enter(top, entered, linked, found)
         waiting = sorted(linked)
 
 
-def _enter(folder: Path, entered: set[str], linked: list[Path]) -> Iterator[Path]:
-    """Images below a folder, once; links to folders are put into ``linked`` for later."""
+def _enter(folder: Path, entered: set[str], linked: list[Path], found: Found) -> Iterator[Path]:
+    """Images below a folder, once; links to folders are put into ``linked`` for later, what is left into ``found``."""
     real = _real(folder)
     if real in entered:
         return
     entered.add(real)
-    try:
-        entries = sorted(os.scandir(folder), key=lambda e: e.name)
-    except OSError:
-        return  # a folder that went, or that is not ours to read
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+    for entry in _entries(folder, found):
         path = folder / entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from _enter(path, entered, linked)
+            yield from _enter(path, entered, linked, found)
         elif path.suffix.lower() in SUFFIXES and path.is_file():
             yield path
+        elif path.suffix.lower() in OTHER_SUFFIXES and path.is_file():
+            found.others.append(path)
         elif entry.is_symlink() and path.is_dir():
             linked.append(path)
 
 
+def _entries(folder: Path, found: Found) -> list[os.DirEntry[str]]:
+    """What is not hidden in a folder, sorted; nothing of one that went meanwhile or that is not ours to read."""
+    try:
+        return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        found.closed.append((folder, error.strerror or str(error)))
+        return []
+
+
 def _resolve(line: str, tops: Sequence[Path]) -> Path:
     """The first of ``tops`` in which a line names a file; the first of all when none does."""
-    places = [top / Path(line).expanduser() for top in tops]
-    return next((p for p in places if p.is_file()), places[0])
+    try:
+        asked = Path(line).expanduser()
+    except RuntimeError:  # ~ and a name that no user of this machine has: a file may be called so
+        asked = Path(line)
+    places = [top / asked for top in tops]
+    return next((p for p in places if _is_file(p)), places[0])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LONG else f"{line[:_LONG]}..."
 
 
 def _real(path: Path) -> str:

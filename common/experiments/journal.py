@@ -53,6 +53,8 @@ class Line:
     sha256: str
 
 
+_LONGEST = 2**16
+"""Bytes of a line at most: what a file that is no queue is read of."""
 COLUMNS = tuple(f.name for f in fields(Line))
 
 
@@ -104,7 +106,7 @@ class Journal:
         except OSError as error:
             raise SettingError(f"--out is {self.path}, which cannot be read: {error.strerror or error}") from error
         rows = [row.rstrip("\r") for row in text.removeprefix("\ufeff").split("\n")]
-        if rows[0] and not ",".join(COLUMNS).startswith(rows[0]) and _line(rows[0]) is None:
+        if not _begins(rows[0]):
             raise SettingError(f"--out is {self.path}, which is not a queue of `hardfirst watch`: name another file")
         return rows
 
@@ -146,6 +148,21 @@ class Journal:
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def is_queue(path: Path) -> bool:
+    """Whether a file is a queue of `hardfirst watch`, whole or cut off."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            row = file.readline(_LONGEST).removeprefix("\ufeff").rstrip("\r\n")
+    except OSError:
+        return False
+    return bool(row) and _begins(row)
+
+
+def _begins(row: str) -> bool:
+    """Whether a queue may begin so: with the head or a part of it, with a line, with nothing."""
+    return not row or ",".join(COLUMNS).startswith(row) or _line(row) is not None
 
 
 def queue(lines: Sequence[Line]) -> list[Line]:

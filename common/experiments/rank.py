@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ import numpy as np
 from common.config import Settings
 from common.domain import Ints
 from common.errors import MediaError, SettingError
-from common.experiments.files import SUFFIXES, find_images, find_labelled, plain, require_other
+from common.experiments.files import SUFFIXES, Found, find_labelled, look, plain, utf8
+from common.experiments.output import (
+    followed,
+    require_file,
+    require_free,
+    require_other,
+    require_writable,
+    weights_of,
+)
 from common.experiments.ranking import Classes, Ranking, Wish, label_counts, project_classes, rank
 from common.experiments.scoring import Scored, Scorer
 from common.experiments.sheet import FIRST, Card, draw_sheet, is_sheet, save_sheet
@@ -45,6 +53,8 @@ COLUMNS = {
 """Column of the CSV -> what it says. Columns are never renamed, moved or dropped, new ones come at the end."""
 
 
+_HEAD = ",".join(list(COLUMNS)[:8])
+"""How every order begins, also one of an older version."""
 SHOWN_PROBLEMS = 10
 """Unreadable images named on the terminal; the CSV names all."""
 CLEAR, KNOWN_SHARE = 0.25, 0.1
@@ -76,15 +86,28 @@ class Request:
     def __post_init__(self) -> None:
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise SettingError(f"--sheet is {self.sheet}: its name must end in .png, .jpg or .jpeg")
+        for option, path in self._places:
+            require_file(option, path)
         if self.sheet is not None and self.sheet.exists() and not is_sheet(self.sheet):
             raise SettingError(
                 f"--sheet is {self.sheet}, which exists and is no contact sheet of hardfirst: name another file"
             )
-        if self.out.is_dir() or (self.sheet is not None and self.sheet == self.out):
+        if self.sheet is not None and followed(self.sheet) == followed(self.out):
             raise SettingError(f"--out is {self.out}: name a file of its own for the CSV")
         if self.out.suffix.lower() in SUFFIXES:
             raise SettingError(f"--out is {self.out}, a name for a picture: name a file for the CSV, such as order.csv")
         require_other("--out", self.out, (self.source, self.labelled, self.data))
+
+    def require_places(self, settings: Settings) -> None:
+        """Raise SettingError where a result cannot be written, or would be written over what hardfirst needs."""
+        for option, path in self._places:
+            require_other(option, path, weights_of(settings))
+            require_free(option, path, settings, _is_ours)
+            require_writable(option, path)
+
+    @property
+    def _places(self) -> list[tuple[str, Path]]:
+        return [("--out", self.out), *([("--sheet", self.sheet)] if self.sheet is not None else [])]
 
 
 @dataclass
@@ -123,7 +146,8 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
         ModelError: The weights cannot be loaded.
         StoreError: The database is locked or full.
     """
-    images, sheets = _images(request.source)
+    found, sheets = _images(request.source)
+    images = found.images
     labelled = find_labelled(request.labelled, images, request.source) if request.labelled else []
     classes = project_classes(model, request.only, request.data)
     counts, with_label, silent = label_counts(labelled, classes)
@@ -133,11 +157,13 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
     tell(0, len(everything))
     scored = scorer.score(everything, lambda done: tell(done, len(everything)))
     if len(scored.unreadable) == len(everything):
-        raise MediaError(f"none of {len(everything)} images could be read; the first: {scored.unreadable[0].problem}")
+        first = plain(Path(scored.unreadable[0].problem))
+        raise MediaError(f"none of {len(everything)} images could be read; the first: {first}")
     place = {path: row for row, path in enumerate(everything)}
     rows = np.array([place[p] for p in labelled], np.int64)
     made = rank(scored, rows, counts, classes, _groups(scored), request.wish, settings)
-    notes = [f"{len(sheets)} contact sheets of hardfirst are left out, such as {sheets[0]}"] if sheets else []
+    notes = found.notes
+    notes += [f"{len(sheets)} contact sheets of hardfirst are left out, such as {sheets[0]}"] if sheets else []
     notes += _notes(model, classes, scored, silent) + _strangers(settings, made)
     report = Report(_rows(made), _summary(request, settings, model, scored, made), notes)
     report.summary["label_files"] = with_label
@@ -145,14 +171,24 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
     return report
 
 
-def _images(source: Path) -> tuple[list[Path], list[Path]]:
-    """(images to rank, contact sheets that lie among them). Raises as ``find_images``; MediaError with sheets alone."""
-    found = find_images(source)
-    sheets = [path for path in found if is_sheet(path)]
-    if len(sheets) == len(found):
+def _is_ours(path: Path) -> bool:
+    """Whether a file is an order or a contact sheet, which another run may write over."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_HEAD)).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return head == _HEAD or is_sheet(path)
+
+
+def _images(source: Path) -> tuple[Found, list[Path]]:
+    """(images to rank, contact sheets that lay among them). Raises as ``look``; MediaError with sheets alone."""
+    found = look(source)
+    sheets = [path for path in found.images if is_sheet(path)]
+    if len(sheets) == len(found.images):
         raise MediaError(f"there is no image in {source} but contact sheets of hardfirst, such as {sheets[0]}")
     marked = set(sheets)
-    return [path for path in found if path not in marked], sheets
+    return replace(found, images=[path for path in found.images if path not in marked]), sheets
 
 
 def _groups(scored: Scored) -> Ints:
@@ -213,7 +249,7 @@ def _summary(request: Request, settings: Settings, model: Model, scored: Scored,
         "labelled": int(made.pool.labelled.sum()),
         "scored": scored.fresh,
         "cached": scored.cached,
-        "unreadable": [{"path": plain(f.path), "problem": f.problem} for f in scored.unreadable],
+        "unreadable": [{"path": utf8(f.path), "problem": f.problem} for f in scored.unreadable],
         "duplicate_groups": len(np.unique(grouped)),
         "duplicates": len(grouped),
     }
@@ -251,15 +287,17 @@ def _strangers(settings: Settings, made: Ranking) -> list[str]:
 def _write(request: Request, report: Report, made: Ranking) -> None:
     """The CSV, and the sheet where one is wanted; each whole or not at all."""
     try:
-        write_csv(request.out, report.rows)
+        writing = request.out
+        write_csv(followed(request.out), report.rows)
         if request.sheet is not None:
+            writing = request.sheet
             count = int((~made.pool.labelled).sum())
             title = f"The first {min(FIRST, len(report.rows))} of {count} images to label"
             told = f"{Path(report.summary['model']).name} · {report.summary['strategy']}"
-            with replacing(request.sheet) as fresh:
+            with replacing(followed(request.sheet)) as fresh:
                 save_sheet(draw_sheet(_cards(report.rows, made), title, told), fresh)
     except OSError as error:
-        raise SettingError(f"{request.out.parent} cannot be written: {error.strerror or error}") from error
+        raise SettingError(f"{writing} cannot be written: {error.strerror or error}") from error
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

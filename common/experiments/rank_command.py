@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,11 @@ from common.errors import SettingError
 from common.experiments import command_line
 from common.experiments.command_line import (
     acquisition_option,
+    classes_of,
     committee_option,
     device_option,
     imgsz_option,
     model_option,
-    names_of,
     note,
     say,
     settings_of,
@@ -62,18 +63,22 @@ def rank(source: Path, out: Path, *, as_json: bool, **given: Any) -> None:
 
     Example: hardfirst rank photos --model yolo11n.pt --out order.csv --sheet
     """
+    from common.config import variable
     from common.experiments.rank import Request, run
     from common.experiments.ranking import Wish
     from common.opening import opened
     from common.strategies import REGISTRY
 
-    settings = settings_of(given)
+    only, settings = classes_of(given["classes"]), settings_of(given)
     if given["acquisition"] and "acquisition" not in REGISTRY[settings.strategy].options.__dataclass_fields__:
         raise SettingError(f"--acquisition is given, but strategy {settings.strategy!r} uses none: leave it out")
     sheet = None if given["sheet"] is None else Path(given["sheet"] or out.with_suffix(".png"))
     wish = Wish(given["budget"], given["random_slice"])
-    request = Request(source, out, wish, given["labelled"], names_of(given["classes"]), given["data"], sheet)
+    request = Request(source, out, wish, given["labelled"], only, given["data"], sheet)
+    request.require_places(settings)
     models, model = command_line.open_model(settings)
+    if given["model"]:
+        model = replace(model, reason=model.reason.replace(variable("model"), "--model"))
     try:
         with opened(settings) as store, progress("scoring", quiet=as_json) as tell:
             report = run(request, settings, store, models, model, tell)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.config import Settings
 from common.domain import Prediction
-from common.errors import UnreadableImageError
+from common.errors import SettingError, UnreadableImageError
 from common.experiments.files import ImageFile, damage, read_image, stamp
 from common.loop.committee import CHECKPOINTS, Committee, fitting
 from common.loop.thumbnails import describe, plain_prediction
@@ -62,6 +62,7 @@ class Scorer:
         settings: ``imgsz``, the committee, and how large an image may be.
 
     Raises:
+        SettingError: A member of the committee is the model itself.
         ModelError: A member of the committee is missing or broken.
     """
 
@@ -153,10 +154,20 @@ class Scorer:
 
 
 def _committee(settings: Settings, models: Models, model: Model) -> Committee:
-    """What the setting asks for: a folder has no former checkpoints, and a cold start nobody to ask."""
+    """What the setting asks for: a folder has no former checkpoints, and a cold start nobody to ask.
+
+    Raises:
+        SettingError: A member that is the model itself under another name.
+        ModelError: A member that is missing or broken.
+    """
     names = settings.committee if model.usable else ()
-    others = [models.base(name) for name in dict.fromkeys(names) if name not in (*VIEWS, CHECKPOINTS)]
-    return fitting(model, names, others, full=not settings.reduced_decode)
+    others = {name: models.base(name) for name in names if name not in (*VIEWS, CHECKPOINTS)}
+    for name, other in others.items():
+        if other.sha256 == model.sha256:
+            raise SettingError(
+                f"the committee names {name!r}, which holds the same weights as the model: name other weights (.pt)"
+            )
+    return fitting(model, names, list(others.values()), full=not settings.reduced_decode)
 
 
 def _kept(file: ImageFile, answer: Prediction | str) -> Prediction:

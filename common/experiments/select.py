@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 
 from common.acquisition import ACQUISITIONS
 from common.acquisition.aggregate import AGGREGATIONS
+from common.config import load
 from common.domain import Ints
 from common.errors import SettingError, UnknownNameError
 from common.experiments import limits
-from common.experiments.files import require_other
+from common.experiments.output import followed, require_file, require_free, require_other, require_writable
 from common.strategies import REGISTRY, Pool, query
 from common.strategies.options import option
 from common.strategies.points import Points
@@ -41,7 +43,7 @@ class Request:
         strategy: A name of ``REGISTRY``.
         options: ``name=value`` of the strategy.
         utility: .npy of shape (n,), finite, higher = more informative; None = there is none.
-        labelled: .npy of row indices, or a mask of shape (n,); None = nothing is labelled.
+        labelled: .npy of distinct row indices, or a mask of type bool, shape (n,); None = nothing is labelled.
         seed: Of everything random.
         device: 'auto', 'cpu', 'mps', '0': where matrix products are done.
     """
@@ -71,11 +73,28 @@ def run(request: Request) -> tuple[Ints, int]:
     device = limits.device(request.device)
     if not request.out.parent.is_dir():
         raise SettingError(f"--out is {request.out}, but there is no folder {request.out.parent}: make it first")
-    require_other("--out", request.out, (request.embeddings, request.utility, request.labelled))
+    _require_place(request)
     pool = replace(_pool(request), points=_holder(device))
     found = query(request.strategy, pool, request.budget, np.random.default_rng(request.seed), **options)
     _write(request.out, found.order)
     return found.order, int((~pool.labelled).sum())
+
+
+def _require_place(request: Request) -> None:
+    """Raise SettingError where the answer cannot be written, or would be written over what somebody needs."""
+    require_file("--out", request.out)
+    require_other("--out", request.out, (request.embeddings, request.utility, request.labelled))
+    require_free("--out", request.out, load(), _is_order)
+    require_writable("--out", request.out)
+
+
+def _is_order(path: Path) -> bool:
+    """Whether a file is an answer, which another run may write over."""
+    try:
+        found = _array("--out", path, "whole numbers")
+    except SettingError:
+        return False
+    return found.ndim == 1 and found.dtype == np.int64
 
 
 def _pool(request: Request) -> Pool:
@@ -135,6 +154,13 @@ def _labelled(path: Path, n: int) -> NDArray[Any]:
     wrong = array[(array < 0) | (array >= n)]
     if len(wrong):
         raise SettingError(f"--labelled {path} names row {wrong[0]}: 0 to {n - 1} are the rows of --embeddings")
+    rows, count = np.unique(array, return_counts=True)
+    if (count > 1).any():  # most likely a mask of 0 and 1
+        row, times = rows[count.argmax()], count.max()
+        raise SettingError(
+            f"row {row} is named {times} times in --labelled {path}: give each labelled row once, or a mask of type "
+            "bool"
+        )
     return np.array(array, np.int64)
 
 
@@ -149,7 +175,7 @@ def _array(option: str, path: Path, wanted: str) -> NDArray[Any]:
             file.seek(0)
             small = path.stat().st_size < _SMALL  # an array without elements cannot be mapped
             found = np.load(file if small else path, mmap_mode=None if small else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # numpy parses the head as code
         raise SettingError(
             f"{option} is {path}, which is not a whole .npy file of numbers ({error}): a .npy array of {wanted} is "
             "wanted, as numpy.save writes it"
@@ -179,11 +205,12 @@ def _options(request: Request) -> dict[str, Any]:
 
 def _write(path: Path, order: Ints) -> None:
     """Whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    target = followed(path)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             np.save(file, order.astype(np.int64))
-        part.replace(path)
+        part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise SettingError(f"--out is {path}, which cannot be written: {error.strerror}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from common.domain import Prediction
 from common.errors import MediaError, SettingError
-from common.experiments.files import ImageFile, Stamp, find_images, read_image, stamp
+from common.experiments.files import Found, ImageFile, Stamp, look, read_image, stamp
 from common.experiments.journal import DUPLICATE, PERSON, WATCH, Journal, Line
 from common.experiments.judge import Judge
 from common.experiments.scoring import Scored, Scorer
@@ -34,8 +34,27 @@ BATCH = 256
 """Images scored before they are decided, at most: those of one batch are compared with each other too."""
 SETTLE_S = 1.0
 """A file whose size and time of change stand still for this long is taken to be complete."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
+"""A file that could not be read is tried again after the first, then after pauses twice as long, up to the second."""
 CALIBRATION = "calibration"
 """The journal's lines of this kind: up to which distance images are near-duplicates here."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be read.
+
+    Attributes:
+        problem: The sentence that was told.
+        stamp: Of the file as it was; another one is another try.
+        pause: Seconds before the next try, in [FIRST_PAUSE_S, LONGEST_PAUSE_S].
+        again: When that is, by the watcher's clock.
+    """
+
+    problem: str
+    stamp: Stamp
+    pause: float
+    again: float
 
 
 class Watcher:
@@ -73,6 +92,8 @@ class Watcher:
         self._max_bytes, self._hear, self._complain, self._clock = max_bytes, hear, complain, clock
         self._settled: dict[Path, Stamp] = {}
         self._waiting: dict[Path, tuple[Stamp, float]] = {}
+        self._failed: dict[Path, Failure] = {}
+        self._gone = False
         self._take_up(rate)
         self._seen = self._recall() if deduplicate else None
 
@@ -115,15 +136,20 @@ class Watcher:
     def _complete(self) -> list[tuple[Path, Stamp]]:
         """Files that stood still and were not looked at as they are now; oldest change first."""
         now, there = self._clock(), dict[Path, Stamp]()
-        for path in self._listed():
+        listed = self._listed()
+        if listed is None:
+            return []
+        for path in listed:
             try:
                 there[path] = stamp(path)
             except OSError:
                 continue  # it went between the listing and now
         self._settled = {p: s for p, s in self._settled.items() if there.get(p) == s}
+        self._failed = {p: f for p, f in self._failed.items() if there.get(p) == f.stamp}
         waiting, ready = dict[Path, tuple[Stamp, float]](), list[Path]()
         for path, seen in there.items():
-            if path in self._settled:
+            failure = self._failed.get(path)
+            if path in self._settled or (failure is not None and now < failure.again):
                 continue
             known, since = self._waiting.get(path, (seen, now))
             since = since if known == seen else now
@@ -134,21 +160,33 @@ class Watcher:
         self._waiting = waiting
         return sorted(((p, there[p]) for p in ready), key=lambda found: (found[1][1], found[0]))
 
-    def _listed(self) -> list[Path]:
+    def _listed(self) -> list[Path] | None:
+        """None while the folder cannot be read: a disk that is away for a moment is no reason to end."""
         try:
-            return find_images(self._folder)
+            found = look(self._folder)
         except MediaError:
-            return []
+            found = Found()
+        except (SettingError, OSError):
+            if not self._gone:
+                self._complain(f"the folder {self._folder} is gone or cannot be read: watch goes on when it is back")
+            self._gone = True
+            return None
+        if self._gone:
+            self._complain(f"the folder {self._folder} is back")
+        self._gone = False
+        return found.images
 
     def _decide(self, ready: Sequence[tuple[Path, Stamp]]) -> int:
-        self._settled |= dict(ready)
+        stamps = dict(ready)
+        self._settled |= stamps
         unknown = [p for p, _ in ready if read_image(p, self._max_bytes).sha256 not in self.decided]
         scored = self._scorer.score([path for path in unknown if not is_sheet(path)])
         fresh: dict[str, tuple[ImageFile, Prediction]] = {}
         for file, prediction in zip(scored.files, scored.predictions, strict=True):
             if prediction is None:
-                self._complain(file.problem)
+                self._fail(file, stamps[file.path])
             else:
+                self._failed.pop(file.path, None)
                 fresh.setdefault(file.sha256, (file, prediction))
         files = [file for file, _ in fresh.values()]
         firsts = self._alike(files, scored)
@@ -162,6 +200,15 @@ class Watcher:
             self.decided[file.sha256] = line
             self._hear(line)
         return len(files)
+
+    def _fail(self, file: ImageFile, seen: Stamp) -> None:
+        """Look again later, after pauses that grow; the same sentence is told once."""
+        before = self._failed.get(file.path)
+        if before is None or before.problem != file.problem:
+            self._complain(file.problem)
+        pause = FIRST_PAUSE_S if before is None else min(2 * before.pause, LONGEST_PAUSE_S)
+        self._settled.pop(file.path, None)
+        self._failed[file.path] = Failure(file.problem, seen, pause, self._clock() + pause)
 
     def _alike(self, files: Sequence[ImageFile], scored: Scored) -> list[str]:
         """The content that each is a near-duplicate of, '' = of none that came before."""

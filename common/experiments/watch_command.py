@@ -14,11 +14,11 @@ from common.errors import SettingError
 from common.experiments import command_line
 from common.experiments.command_line import (
     acquisition_option,
+    classes_of,
     committee_option,
     device_option,
     imgsz_option,
     model_option,
-    names_of,
     note,
     say,
     settings_of,
@@ -64,10 +64,19 @@ def watch(folder: Path, out: Path, requeue: tuple[str, ...], unqueue: tuple[str,
 
     Example: hardfirst watch incoming --model yolo11n.pt --rate .1 --out queue.csv
     """
-    from common.experiments.journal import Journal
+    from common.experiments.journal import Journal, is_queue
+    from common.experiments.output import (
+        followed,
+        require_file,
+        require_free,
+        require_other,
+        require_writable,
+        weights_of,
+    )
     from common.experiments.watch import require, reverse
 
-    journal = Journal(out)
+    require_file("--out", out)
+    journal = Journal(followed(out))
     if given["restart"] and (requeue or unqueue):
         raise SettingError("--restart begins anew, --requeue and --unqueue change what is there: give one of them")
     for names, queued in ((requeue, True), (unqueue, False)):
@@ -77,7 +86,11 @@ def watch(folder: Path, out: Path, requeue: tuple[str, ...], unqueue: tuple[str,
             _hear(line) if given["as_json"] else say(f"{line.path}: {line.reason}")
     if not (requeue or unqueue):
         require(folder, given["rate"], given["interval"])
+        classes_of(given["classes"])
         deduplicate, settings = _deduplicate(given["options"]), settings_of(given)
+        require_other("--out", out, weights_of(settings))
+        require_free("--out", out, settings, is_queue)
+        require_writable("--out", out)
         with journal.alone():
             _watch(folder, journal, settings, given, deduplicate=deduplicate)
 
@@ -92,7 +105,7 @@ def _watch(folder: Path, journal: Journal, settings: Settings, given: dict[str, 
 
     hear = _hear if given["as_json"] else _tell
     models, model = command_line.open_model(settings)
-    classes = project_classes(model, names_of(given["classes"]))
+    classes = project_classes(model, classes_of(given["classes"]))
     if not classes.columns:
         raise SettingError(f"--model is {settings.model!r}, which knows no class: watch needs trained weights (.pt)")
     try:

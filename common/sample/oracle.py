@@ -53,13 +53,16 @@ class FolderOracle:
 
         Raises:
             NoAnswerError: there is no label file of this stem.
-            SettingError: a line of the file is not a YOLO box of a known class.
+            SettingError: the file is not UTF-8 or cannot be read, or a line is not a YOLO box of a known class.
         """
         path = self._files.get(PurePosixPath(image_name).stem) or self._files.get(PurePosixPath(image_name).name)
         if path is None:
             stem = PurePosixPath(image_name).stem
             raise NoAnswerError(f"the oracle {self.folder} has no answer for {image_name!r}: there is no {stem}.txt")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(_unread(path, error, "a class and a box in numbers per line")) from error
         found = [self._box(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         return [box for box in found if box is not None]
 
@@ -80,6 +83,12 @@ class FolderOracle:
         if not (x1 < x2 and y1 < y2):
             return None
         return LabelledBox(name, (x1, y1, x2, y2))
+
+
+def _unread(path: Path, error: OSError | UnicodeDecodeError, wanted: str) -> str:
+    if isinstance(error, OSError):
+        return f"{path} cannot be read ({error.strerror}): {wanted} is wanted"
+    return f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8 text, {wanted}"
 
 
 def _index(text: str) -> int:
@@ -108,11 +117,14 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """Class names from ``classes.txt`` or ``data.yaml`` in ``folder`` or in the one above it.
 
     Raises:
-        SettingError: neither file is there, or it holds no names.
+        SettingError: neither file is there, or it cannot be read, or it holds no names.
     """
     for place in (folder, folder.parent):
         if (place / "classes.txt").is_file():
-            lines = (place / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
+            try:
+                lines = (place / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingError(_unread(place / "classes.txt", error, "one class name per line")) from error
             return _checked(place / "classes.txt", [line.strip() for line in lines if line.strip()])
         for name in ("data.yaml", "data.yml"):
             if (place / name).is_file():
@@ -131,7 +143,7 @@ def _names_in(path: Path) -> list[str]:
         raise SettingError(f"{path} cannot be read as YAML; it must hold names, the classes in order") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise SettingError(f"names in {path} must be numbered from 0 without gaps, got {sorted(names, key=str)}")
         names = [names[i] for i in range(len(names))]
     return [str(n) for n in names] if isinstance(names, list) else []

@@ -121,10 +121,17 @@ def test_text_that_is_not_utf8_is_one_sentence(folder: Path) -> None:
     with pytest.raises(SettingError, match="line 1: not `class x y width height`"):
         load(folder / "data.yaml")
     (folder / "val.txt").write_bytes(b"\xff\xd8\xff\0\0")
-    with pytest.raises(SettingError, match="neither a folder of images nor a list"):
+    with pytest.raises(SettingError, match=r"line 1 of .*val\.txt is no path: save the list as UTF-8"):
         load(folder / "data.yaml")
     (folder / "data.yaml").write_bytes(YAML.replace("cat", "caf\xe9").encode("latin-1"))
     with pytest.raises(SettingError, match=r"is not YAML in UTF-8$"):
+        load(folder / "data.yaml")
+
+
+@pytest.mark.parametrize("names", ["{0: cat, one: dog}", "{0: cat, '1': dog}", "{0: cat, null: dog}"])
+def test_names_numbered_in_two_ways_are_one_sentence(folder: Path, names: str) -> None:
+    (folder / "data.yaml").write_text(f"train: train.txt\nval: val.txt\nnames: {names}\n")
+    with pytest.raises(SettingError, match="names must be distinct class names, a list or numbered from 0"):
         load(folder / "data.yaml")
 
 

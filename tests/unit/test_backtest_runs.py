@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
         (["--budgets", "4,13"], "--budgets ends with 13, but the training split of dots has 12 images"),
         (["--model", "/nowhere.pt"], "--model is '/nowhere.pt', which is no file"),
         (["--strategies", "hibrid"], "no strategy 'hibrid'; there are"),
+        (["--max-minutes", "-1"], "--max-minutes is -1: a number of 0 or more is allowed"),
+        (["--max-minutes", "nan"], "--max-minutes is nan: a number of 0 or more"),
+        (["--max-minutes", "inf"], "--max-minutes is inf: a number of 0 or more"),
         (["--imgsz", "100"], "--imgsz is 100: a multiple of 32"),
         (["--updates", "0"], "--updates is 0: 1 or more"),
         (["--full-updates", "-3"], "--full-updates is -3"),
@@ -170,3 +174,36 @@ def test_without_a_terminal_a_line_says_how_far_it_is(monkeypatch: pytest.Monkey
         "7 of 15 trainings, about 8 min left",
         "15 of 15 trainings, about 0 min left",
     ]
+
+
+def test_results_go_only_into_a_folder_of_their_own(
+    world: Path, played: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = world / "home"
+    (home / "rounds").mkdir(parents=True)
+    monkeypatch.setenv("HARDFIRST_HOME", str(home))
+    (world / "link").symlink_to(home / "rounds")
+    os.mkfifo(world / "pipe")
+    for out, said in (
+        ("pipe", "which is no folder: name one for the results"),
+        ("w.pt", "which is no folder"),
+        ("dots/data.yaml", "which is no folder"),
+        ("w.pt/out", "cannot be written (Not a directory)"),
+        ("home", "which hardfirst keeps in"),
+        ("link", "which hardfirst keeps in"),
+    ):
+        for more in ([], ["--report"]):
+            done = ask(world, "--out", str(world / out), *more)
+            assert done.exit_code == 2, done.output
+            assert said in done.output.replace("\n", " ")
+    assert played == []
+    assert list((home / "rounds").iterdir()) == []
+
+
+def test_results_in_the_folder_of_hardfirst_may_be_gone_on_with(
+    world: Path, played: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDFIRST_HOME", str(world / "home"))
+    for _ in range(2):
+        assert ask(world, "--out", str(world / "home" / "runs")).exit_code == 0
+    assert len(played) == 2

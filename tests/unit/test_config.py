@@ -65,6 +65,7 @@ def test_official_names_have_no_prefix() -> None:
     [
         *[("HARDFIRST_PORT", v) for v in ("0", "65536", "x", "")],
         ("HARDFIRST_ENGINE", "onnx"),
+        ("HARDFIRST_SEED", "-1"),
         *[("HARDFIRST_IMGSZ", v) for v in ("31", "33", "5000")],
         *[("MODEL_SCORE_THRESHOLD", v) for v in ("-0.1", "1.1", "high")],
         *[("HARDFIRST_TRUST_CONVERTED", v) for v in ("maybe", "2")],

@@ -46,7 +46,7 @@ def test_what_a_project_may_have_of_its_own_is_marked() -> None:
         ("pause_s", "number, 0 or more"),
         ("reconcile_s", "number, above 0"),
         ("validation_share", "number, 0 to under 1"),
-        ("seed", "whole number"),
+        ("seed", "whole number, 0 or more"),
         ("engine", "`auto`, `torch`, `openvino`"),
         ("read_only", "`1`, `0`"),
         ("basic_auth_pass", "secret text"),

@@ -32,6 +32,21 @@ def test_only_the_stem_of_the_image_counts(labels: Path, name: str) -> None:
     assert name in oracle
 
 
+def test_a_label_file_that_is_not_utf8_is_named_in_one_sentence(labels: Path) -> None:
+    (labels / "one.txt").write_bytes("0 .5 .5 .1 .1\n".encode("utf-16"))
+    with pytest.raises(SettingError, match=r"one\.txt is not UTF-8 \(byte 0\): save it as UTF-8 text"):
+        FolderOracle(labels, ["gear", "bolt"]).answer("one.jpg")
+    (labels / "classes.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(SettingError, match=r"classes\.txt is not UTF-8 \(byte 3\): save it as UTF-8 text, one class"):
+        class_names(labels)
+
+
+def test_numbers_and_words_mixed_in_names_are_one_sentence(labels: Path) -> None:
+    (labels.parent / "data.yaml").write_text("names: {0: gear, one: bolt}\n")
+    with pytest.raises(SettingError, match="must be numbered from 0 without gaps"):
+        class_names(labels)
+
+
 def test_an_empty_file_is_a_true_negative(labels: Path) -> None:
     assert FolderOracle(labels, ["gear", "bolt"]).answer("empty.jpg") == []
 

@@ -21,7 +21,7 @@ from common.config import Settings
 from common.domain import Prediction
 from common.errors import MediaError, SettingError, UnknownNameError
 from common.experiments import command_line, rank, scoring
-from common.experiments.files import damage, find_images, find_labelled, read_image
+from common.experiments.files import SUFFIXES, damage, find_images, find_labelled, read_image
 from common.experiments.rank import COLUMNS, Report, Request
 from common.experiments.ranking import Wish, label_counts, project_classes
 from common.experiments.scoring import Scorer
@@ -390,6 +390,9 @@ def test_json_is_all_there_is_on_the_output(command: Callable[..., Result], fold
         (["--classes", "cow"], "the model has"),
         (["--data", "no.yaml"], "cannot be read as YAML"),
         (["--labelled", "no.txt"], "the list no.txt cannot be read"),
+        (["--seed", "-1"], "--seed is -1: input should be greater than or equal to 0"),
+        (["--classes", ","], "--classes is ',', which names no class"),
+        (["--committee", "checkpoints"], "--committee names 'checkpoints', which only a project has"),
     ],
 )
 def test_misuse_is_one_sentence_and_exit_code_2(
@@ -549,3 +552,191 @@ def test_an_order_is_never_written_over_a_picture_or_what_is_read_from(folder: P
     listing.write_text("2.png\n")
     with pytest.raises(SettingError, match="which is also what is read from"):
         Request(folder, listing, Wish(), labelled=listing)
+
+
+@pytest.fixture
+def kept(clean_home: Path) -> Path:
+    """HARDFIRST_HOME with what a service keeps there."""
+    (clean_home / "models").mkdir(parents=True)
+    (clean_home / "models" / "mine.pt").write_bytes(b"weights")
+    (clean_home / "hardfirst.db").write_bytes(b"rows")
+    return clean_home
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("pipe", "which is no regular file but a device, a pipe or the like: name a file"),
+        ("home", "which is a folder"),
+        ("home/hardfirst.db", "which hardfirst keeps in"),
+        ("home/models/mine.pt", "also what is read from"),
+        ("to-the-store.csv", "which hardfirst keeps in"),
+        ("w.pt", "which is also what is read from"),
+        ("other.pt", "which is also what is read from"),
+        ("w.pt/order.csv", "w.pt cannot be written (Not a directory): name another place"),
+    ],
+)
+def test_an_order_that_would_destroy_something_is_refused_before_a_model_is_opened(
+    kept: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, why: str
+) -> None:
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: pytest.fail("work was begun"))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to-the-store.csv").symlink_to(kept / "hardfirst.db")
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    (tmp_path / "other.pt").write_bytes(b"others")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    words = ["--model", "mine.pt" if "mine" in out else "w.pt", "--committee", "other.pt"]
+    done = CliRunner().invoke(main, ["rank", str(folder), "--out", out, *words])
+    assert done.exit_code == 2, done.output
+    assert f"--out is {out}, " in done.output
+    assert why in done.output
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_database_that_is_not_there_yet_is_no_place_for_an_order(
+    command: Callable[..., Result], folder: Path, clean_home: Path
+) -> None:
+    assert command(str(folder), "--out", str(clean_home / "hardfirst.db")).exit_code == 2
+    assert not (clean_home / "hardfirst.db").exists()
+
+
+def test_an_order_in_the_folder_of_hardfirst_may_be_written_again(
+    command: Callable[..., Result], folder: Path, clean_home: Path
+) -> None:
+    """In a container nothing else can be written."""
+    for _ in range(2):
+        done = command(str(folder), "--out", str(clean_home / "order.csv"), "--sheet")
+        assert done.exit_code == 0, done.output
+
+
+def test_an_order_goes_through_a_link_to_the_file_behind_it(ranked: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "order.csv").symlink_to(tmp_path / "real.csv")
+    (tmp_path / "sheet.png").symlink_to(tmp_path / "real.png")
+    ranked(folder, sheet=tmp_path / "sheet.png")
+    assert (tmp_path / "order.csv").is_symlink()
+    assert (tmp_path / "sheet.png").is_symlink()
+    assert len(cells(tmp_path / "real.csv")) == 8
+    with Image.open(tmp_path / "real.png") as sheet:
+        assert sheet.width > 0
+
+
+def test_a_sheet_is_no_pipe_and_its_own_folder_is_named_when_it_cannot_be_written(
+    command: Callable[..., Result], folder: Path, tmp_path: Path, models: FakeModels
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    piped = command(str(folder), "--out", "order.csv", "--sheet", "pipe.png")
+    assert "--sheet is pipe.png, which is no regular file" in piped.output
+    (tmp_path / "file").write_text("in the way")
+    barred = command(str(folder), "--out", "order.csv", "--sheet", "file/sheet.png")
+    assert (piped.exit_code, barred.exit_code) == (2, 2)
+    assert f"--sheet is file/sheet.png, but {tmp_path / 'file'} cannot be written" in barred.output
+    assert models.seen == []
+    assert not Path("order.csv").exists()
+
+
+def test_what_is_left_out_of_a_folder_is_told(
+    ranked: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.gif", "b.GIF", "c.heic", "notes.txt", ".d.gif"):
+        (folder / name).write_bytes(b"anything")
+    scandir = os.scandir
+
+    def closed(path: Path) -> Any:
+        if path.name == "below":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    report = ranked(folder)
+    assert report.summary["images"] == 7
+    assert report.notes == [
+        f"the folder {folder / 'below'} was not entered (Permission denied): its images are missing",
+        "3 files (.gif, .heic) were not looked at: convert them to one of .avif, .bmp, .jpeg, .jpg, .png, .tif, .tiff, "
+        ".webp",
+    ]
+    with pytest.raises(SettingError, match="below cannot be read: Permission denied"):
+        find_images(folder / "below")
+
+
+def test_the_documentation_names_every_kind_that_is_looked_at() -> None:
+    text = (ROOT / "docs" / "folders.md").read_text()
+    assert [suffix for suffix in SUFFIXES if f"`{suffix}`" not in text] == []
+
+
+def test_a_line_break_in_a_name_is_shown_as_a_question_mark_and_kept_in_the_order(
+    command: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "odd").mkdir()
+    picture(tmp_path / "odd" / "a\nb\x1b[31m.png", 1)
+    done = command("odd", "--out", "order.csv", "--sheet")
+    assert done.exit_code == 0, done.output
+    assert "odd/a?b?[31m.png" in done.output
+    assert [r["path"] for r in cells(tmp_path / "order.csv")] == ["odd/a\nb\x1b[31m.png"]
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("1.png\n2.png\n".encode("utf-16"), 1),
+        ("中.png\n".encode("utf-16-le"), 1),
+        (b"1.png\n2\0.png\n", 2),
+        (b"1.png\n\xff\xd8\xff\x1b\x07\n", 2),
+    ],
+)
+def test_a_list_that_is_no_text_is_refused_without_a_byte_of_it(
+    command: Callable[..., Result], folder: Path, tmp_path: Path, body: bytes, line: int
+) -> None:
+    (tmp_path / "lab.txt").write_bytes(body)
+    done = command(str(folder), "--out", "order.csv", "--labelled", "lab.txt")
+    assert done.exit_code == 2
+    assert f"line {line} of lab.txt is no path: save the list as UTF-8" in done.output
+    assert all(c.isprintable() or c == "\n" for c in done.output)
+
+
+def test_a_line_with_an_unknown_user_or_without_an_end_names_no_image(
+    command: Callable[..., Result], folder: Path, tmp_path: Path
+) -> None:
+    for line, shown in (("~nouser/a.png", "~nouser/a.png"), ("x" * 5000, f"{'x' * 200}...")):
+        (tmp_path / "lab.txt").write_text(f"{line}\n")
+        done = command(str(folder), "--out", "order.csv", "--labelled", "lab.txt")
+        assert done.exit_code == 2
+        assert f"line 1 of lab.txt is '{shown}': there is no such image" in done.output
+    (tmp_path / "some.txt").write_text(f"~nouser/a.png\n{folder / '1.png'}\n")
+    assert command("some.txt", "--out", "order.csv").exit_code == 0
+
+
+def test_the_model_is_no_second_opinion_of_itself(
+    command: Callable[..., Result], folder: Path, tmp_path: Path, settings: Settings, store: Store, models: FakeModels
+) -> None:
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    (tmp_path / "link.pt").symlink_to(tmp_path / "w.pt")
+    for name in ("w.pt", "link.pt"):
+        done = command(str(folder), "--out", "order.csv", "--model", "w.pt", "--committee", f"flip,{name}")
+        assert done.exit_code == 2
+        assert f"--committee names '{name}', which is the model itself" in done.output
+    copied = settings.model_copy(update={"committee": ("copy.pt",)})
+    with pytest.raises(SettingError, match=r"'copy\.pt', which holds the same weights as the model"):
+        Scorer(store, models, models.base(""), copied)
+
+
+def test_nobody_is_advised_to_ask_former_checkpoints_of_a_folder(
+    command: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDFIRST_COMMITTEE", "checkpoints")
+    assert command(str(folder), "--out", "order.csv").exit_code == 0, "a service's own may stand in .env"
+    for words in (["--acquisition", "vote_entropy"], ["--committee", "other"]):
+        done = command(str(folder), "--out", "order.csv", *words)
+        assert done.exit_code == 2
+        assert "checkpoints" not in done.output
+
+
+def test_a_cold_start_is_told_in_the_words_that_were_typed(
+    command: Callable[..., Result], folder: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.usable = False
+    cold = replace(models.base(""), reason="HARDFIRST_MODEL is yolo11n.yaml: a network without knowledge")
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, cold))
+    typed = command(str(folder), "--out", "order.csv", "--model", "yolo11n.yaml")
+    assert "--model is yolo11n.yaml: a network without knowledge" in typed.output
+    assert "HARDFIRST_MODEL" not in typed.output
+    assert "HARDFIRST_MODEL is yolo11n.yaml" in command(str(folder), "--out", "order.csv").output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,8 @@ WRONG_FILES = {
     "text": (b"hello", "not a whole .npy file"),
     "empty": (b"", "not a whole .npy file"),
     "pickle": (b"\x80\x04K\x01.", "not a whole .npy file"),
+    "damaged head": (b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',\n", "not a whole .npy file"),
+    "head that is no code": (b"\x93NUMPY\x01\x00\x10\x00{{{{ ((( 'a' \n ..", "not a whole .npy file"),
     "zip": (b"PK\x03\x04aaaa", "not a whole .npy file"),
 }
 
@@ -197,6 +200,9 @@ def test_features_of_another_shape_or_kind_are_refused(tmp_path, array, said):
         ("--labelled", np.array([3, 300]), "names row 300: 0 to 299 are the rows"),
         ("--labelled", np.array([-1]), "names row -1"),
         ("--labelled", np.array([0.5]), "whole row numbers"),
+        ("--labelled", np.array([1, 0, 0, 1, 0, 0]), "row 0 is named 4 times in --labelled"),
+        ("--labelled", np.array([7, 7]), "give each labelled row once, or a mask of type bool"),
+        ("--labelled", np.array([1.0, 0.0]), "whole row numbers"),
         ("--labelled", np.zeros((2, 2), int), "whole row numbers"),
         ("--labelled", np.zeros(7, bool), "whole row numbers"),
         ("--utility", np.zeros(7), "300 numbers are wanted"),
@@ -269,3 +275,43 @@ def test_what_is_read_from_is_never_written_over(tmp_path, x):
     assert result.exit_code == 2
     assert "which is also what is read from: name another file" in result.output.replace("\n", " ")
     assert np.array_equal(np.load(tmp_path / "x.npy"), x)
+
+
+def test_an_answer_goes_only_where_a_file_of_its_own_may_be(tmp_path, x, monkeypatch):
+    """A pipe would be opened for ever, a folder or a database be lost: all is refused before an array is read."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "hardfirst.db").write_bytes(b"rows")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "link.npy").symlink_to(home / "hardfirst.db")
+    monkeypatch.setenv("HARDFIRST_HOME", str(home))
+    for name, said in (
+        ("pipe", "no regular file but a device, a pipe or the like"),
+        ("circle", "no regular file"),
+        ("home", "which is a folder"),
+        ("home/hardfirst.db", "which hardfirst keeps in"),
+        ("link.npy", "which hardfirst keeps in"),
+    ):
+        result = _select(tmp_path, "--out", tmp_path / name, x="none.npy")
+        assert result.exit_code == 2
+        assert said in result.output.replace("\n", " ")
+    assert (home / "hardfirst.db").read_bytes() == b"rows"
+
+
+def test_an_answer_goes_through_a_link_to_the_file_behind_it(tmp_path, x):
+    np.save(tmp_path / "real.npy", np.zeros(1))
+    (tmp_path / "link.npy").symlink_to("real.npy")
+    assert _select(tmp_path, "--out", tmp_path / "link.npy").exit_code == 0
+    assert (tmp_path / "link.npy").is_symlink()
+    assert len(np.load(tmp_path / "real.npy")) == 20
+
+
+def test_an_answer_in_the_folder_of_hardfirst_may_be_written_again(tmp_path, x, monkeypatch):
+    """In a container nothing else can be written."""
+    monkeypatch.setenv("HARDFIRST_HOME", str(tmp_path))
+    for _ in range(2):
+        assert _select(tmp_path).exit_code == 0
+    np.save(tmp_path / "mine.npy", x)
+    assert _select(tmp_path, "--out", tmp_path / "mine.npy").exit_code == 2
+    assert np.array_equal(np.load(tmp_path / "mine.npy"), x)

@@ -20,7 +20,8 @@ from common.cli import main
 from common.config import Settings
 from common.domain import Instances
 from common.errors import SettingError
-from common.experiments import command_line, watch
+from common.experiments import command_line, scoring, watch
+from common.experiments.files import ImageFile
 from common.experiments.journal import COLUMNS, Journal, Line, queue
 from common.experiments.judge import Judge
 from common.experiments.ranking import project_classes
@@ -341,6 +342,102 @@ def test_the_loop_sleeps_between_looks(make: Make, folder: Path, now: list[float
     assert len(watcher.decided) == 2
     with pytest.raises(SettingError, match="--interval is 0"):
         watcher.run(0)
+
+
+def test_a_folder_that_is_away_for_a_moment_is_waited_for(
+    make: Make, folder: Path, tmp_path: Path, models: FakeModels, now: list[float]
+) -> None:
+    arrive(folder, 1)
+    (folder / "bad.jpg").write_text("no")
+    told: list[str] = []
+    watcher = make(complain=told.append)
+    assert settle(watcher, now) == 1
+    told.clear()
+    folder.rename(tmp_path / "away")
+    for _ in range(3):
+        assert settle(watcher, now) == 0
+    (tmp_path / "away").rename(folder)
+    arrive(folder, 2)
+    assert settle(watcher, now) == 1
+    assert told == [
+        f"the folder {folder} is gone or cannot be read: watch goes on when it is back",
+        f"the folder {folder} is back",
+    ]
+    shutil.rmtree(folder)
+    with pytest.raises(SettingError, match="is not a folder: name the one"):
+        make()
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_decided_when_it_can(
+    make: Make, folder: Path, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time of change stays as it was: nothing but another try can tell."""
+    arrive(folder, 1)
+    tries: list[float] = []
+    real = scoring.read_image
+
+    def barred(path: Path, most: int) -> ImageFile:
+        tries.append(now[0])
+        return ImageFile(path, "", problem=f"{path.name}: Permission denied")
+
+    monkeypatch.setattr(scoring, "read_image", barred)
+    told: list[str] = []
+    watcher = make(complain=told.append)
+    for _ in range(2000):
+        assert watcher.look() == 0
+        now[0] += 1
+    pauses = np.diff(tries)
+    assert told == ["1.png: Permission denied"]
+    assert len(tries) < 20
+    assert (pauses[:4] < [4, 6, 10, 18]).all()
+    assert (np.diff(pauses) >= 0).all()
+    assert pauses.max() == pytest.approx(300, abs=2)
+    monkeypatch.setattr(scoring, "read_image", real)
+    now[0] += 300
+    assert settle(watcher, now) == 1
+    assert settle(watcher, now) == 0
+
+
+@pytest.mark.usefixtures("clean_home")
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("pipe", "which is no regular file"),
+        ("home", "which is a folder"),
+        ("home/hardfirst.db", "which hardfirst keeps in"),
+        ("w.pt", "which is also what is read from"),
+        ("w.pt/queue.csv", "cannot be written (Not a directory)"),
+    ],
+)
+def test_a_queue_goes_only_where_a_file_of_its_own_may_be(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, why: str
+) -> None:
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: pytest.fail("work was begun"))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "hardfirst.db").write_bytes(b"")
+    (tmp_path / "w.pt").write_bytes(b"\nweights")
+    done = CliRunner().invoke(main, ["watch", str(folder), "--once", "--model", "w.pt", "--out", out])
+    assert done.exit_code == 2, done.output
+    assert f"--out is {out}, " in done.output
+    assert why in done.output
+    assert sorted(p.name for p in (tmp_path / "home").iterdir()) == ["hardfirst.db"]
+
+
+def test_a_queue_in_the_folder_of_hardfirst_goes_on(
+    clean_home: Path, folder: Path, tmp_path: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, models.base("")))
+    monkeypatch.setattr(watch, "SETTLE_S", 0.01)
+    arrive(folder, 1)
+    (tmp_path / "link.csv").symlink_to(clean_home / "queue.csv")
+    for decided in (1, 2):
+        done = CliRunner().invoke(main, ["watch", str(folder), "--once", "--out", "link.csv"])
+        assert done.exit_code == 0, done.output
+        assert f"{decided} images decided" in done.output
+        arrive(folder, 2)
+    assert len(Journal(clean_home / "queue.csv").lines()) == 2
+    assert (tmp_path / "link.csv").is_symlink()
 
 
 @pytest.mark.usefixtures("clean_home")

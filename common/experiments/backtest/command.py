@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,20 +55,22 @@ def backtest(out: Path, *, only_report: bool, as_json: bool, **given: Any) -> No
 
     Example: hardfirst backtest --data cards/data.yaml --strategies additive,hybrid --model yolo11n.pt --out runs/cards
     """
+    from common.experiments.backtest.runs import require_folder
     from common.experiments.backtest.show import progress, show
 
     whole, stopped = True, False
+    require_folder(out)
     if not only_report:
         from common.experiments.backtest import runs
 
-        run = _run(out.resolve(), given)
+        run = _run(Path(os.path.realpath(out)), given)
         runs.check(run)
         try:
             with progress(quiet=as_json) as tell:
                 whole = runs.play(run, tell)
         except KeyboardInterrupt:
             whole, stopped = False, True
-    show(out.resolve(), as_json=as_json)
+    show(Path(os.path.realpath(out)), as_json=as_json)
     if not whole:
         click.echo("not everything is played: run the same command again to go on", err=True)
     if stopped:
@@ -83,6 +87,9 @@ def _run(out: Path, given: dict[str, Any]) -> Run:
         raise SettingError(
             f"--model is {str(model or '')!r}, which is no file: give the weights to start from, such as yolo11n.pt"
         )
+    minutes: float = given["max_minutes"]
+    if not 0 <= minutes < math.inf:
+        raise SettingError(f"--max-minutes is {minutes:g}: a number of 0 or more is allowed, 0 = no limit")
     views = tuple(part.strip() for part in given["views"].split(",") if part.strip())
     arms = parse(given["strategies"], aa=given["aa"], repeats=given["uniform_repeats"], views=views)
     recipe = Recipe(
@@ -99,7 +106,7 @@ def _run(out: Path, given: dict[str, Any]) -> Run:
         views,
     )
     sources = _sources(given["sources"], given["groups"])
-    return Run(out, recipe, sources, arms, given["seeds"], given["jobs"], given["threads"], given["max_minutes"])
+    return Run(out, recipe, sources, arms, given["seeds"], given["jobs"], given["threads"], minutes)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import yaml
 
 from common.domain import Ints, Label, LabelledBox
 from common.errors import SettingError
-from common.experiments.files import plain, read_lines
+from common.experiments.files import is_utf8, plain, read_lines
 from common.ports import TrainingSample
 from common.yolo import files
 from common.yolo.dataset import SUFFIXES
@@ -136,7 +136,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _classes(path: Path, names: Any) -> tuple[str, ...]:
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names or len({str(n) for n in names}) != len(names):
         raise SettingError(f"{path}: names must be distinct class names, a list or numbered from 0")
@@ -155,16 +155,15 @@ def _samples(path: Path, root: Path, told: Any, split: str, classes: Sequence[st
 def _images(source: Path) -> list[Path]:
     if source.is_dir():
         return sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
-    lines = [line for _, line in read_lines(source)] if source.is_file() else ["\0"]
-    if any("\0" in line for line in lines):
+    if not source.is_file():
         raise SettingError(f"{plain(source)} is neither a folder of images nor a list of them")
-    return [source.parent / line for line in lines]
+    return [source.parent / line for _, line in read_lines(source)]
 
 
 def _utf8(path: Path, what: str) -> Path:
     """The absolute path. Raises SettingError for one that is not UTF-8."""
     path = path.absolute()
-    if str(path) != plain(path):
+    if not is_utf8(path):
         raise SettingError(f"{what} {plain(path)}: the name is not UTF-8: rename it")
     return path
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from common.config import load
 from common.errors import HardfirstError, SettingError
 from common.experiments.backtest.arms import Arm
 from common.experiments.backtest.task import (
@@ -29,6 +30,7 @@ from common.experiments.backtest.task import (
     unit_data,
 )
 from common.experiments.limits import require_device
+from common.experiments.output import require_free, require_writable
 from common.yolo import files, offline
 
 _LOOK_S = 1.0
@@ -49,6 +51,18 @@ def tasks(run: Run) -> list[Task]:
         for seed in range(run.seeds)
         for source in run.sources
     ]
+
+
+def require_folder(out: Path) -> None:
+    """Raise SettingError for an ``--out`` that is no folder, that cannot be written, or that hardfirst keeps.
+
+    A folder of results in HARDFIRST_HOME may be gone on with.
+    """
+    real = Path(os.path.realpath(out))
+    if os.path.lexists(real) and not real.is_dir():
+        raise SettingError(f"--out is {out}, which is no folder: name one for the results")
+    require_free("--out", out, load(), lambda there: (there / SETTINGS).is_file())
+    require_writable("--out", out)
 
 
 def check(run: Run) -> None:
