@@ -129,13 +129,15 @@ class Reader:
         """One image, upright (EXIF), or one sentence why it cannot be read."""
         import cv2
 
-        if not path.is_file():
-            return f"the image {path.name} is not there"
         try:
+            if not path.is_file():
+                return f"the image {path.name} is not there"
             found = self._decode(path)
             if found is None:
                 return f"the image {path.name} cannot be decoded: it is damaged, or no image"
             pixels, width, height = found
+            if pixels.dtype != np.uint8:
+                return f"the image {path.name} has pixels of the type {pixels.dtype}; hardfirst reads 8 and 16 bits"
             return Frame(cv2.cvtColor(self._fit(pixels, width, height), cv2.COLOR_BGR2RGB), width, height)
         except (cv2.error, OSError, ValueError, ImportError, MemoryError) as error:
             why = str(error).strip().splitlines() or [type(error).__name__]

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def cores() -> int:
     except (OSError, ValueError):
         pass  # no quota: other systems have no such file, and an unlimited group says "max"
     return max(1, allowed)
+
+
+def owner_sets_memory(environment: Mapping[str, str]) -> bool:
+    """Whether variables set glibc's malloc: any that begins with MALLOC_, or a GLIBC_TUNABLES that names it."""
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    return "glibc.malloc." in tunables or any(name.startswith("MALLOC_") for name in environment)
 
 
 def limit_threads(threads: int) -> int:
@@ -144,9 +151,13 @@ def torch_device(name: str, named: str = "HARDFIRST_DEVICE") -> Any:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MiB of what a batch frees: to fetch it anew cost an eighth of a pass at 640."""
+    """Let glibc keep up to 256 MiB of what a batch frees: to fetch it anew cost an eighth of a pass at 640.
+
+    Each thread that decodes may keep as much: it has a heap of its own. Where the owner has set glibc's memory
+    otherwise, that stays.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
+    if mallopt is not None and not owner_sets_memory(os.environ):
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 

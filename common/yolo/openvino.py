@@ -15,8 +15,8 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ KEEP = 8
 _LAYOUT = 1
 """Counts up when ``_Pass`` returns something else: what was converted before is converted again."""
 _XML, _FACTS, _VERDICTS = "model.xml", "facts.json", "verdicts.json"
+_NUMBERS = ("difference", "torch_ms", "openvino_ms")
+"""Of a verdict."""
 _IMAGES, _REPEATS = 2, 3
 
 
@@ -141,16 +143,20 @@ def _runner(
     runner = Runner(compiled, pyramid, last, (pyramid.levels, len(head.layers)))
     name = f"{wish.imgsz} {wish.threads} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
     verdicts = files.read_json(place / _VERDICTS) or {}
-    if name not in verdicts:
+    if not _is_verdict(verdicts.get(name)):
         verdicts[name] = _compared(plain, runner, pyramid, last, wish.imgsz)
         files.write_json(place / _VERDICTS, verdicts, durable=False)
-    difference, torch_ms, own_ms = (verdicts[name][k] for k in ("difference", "torch_ms", "openvino_ms"))
+    difference, torch_ms, own_ms = (verdicts[name][k] for k in _NUMBERS)
     if not difference <= EQUAL:
         raise DeclinedError(f"its answers differ by {difference:.2g}, more than {EQUAL:g}")
     if wish.engine == "auto" and own_ms >= torch_ms:
         raise DeclinedError(f"it needs {own_ms:.1f} ms per image here, torch {torch_ms:.1f} ms")
     log.debug("scoring %s with OpenVINO: %.1f ms per image, torch %.1f ms", path.name, own_ms, torch_ms)
     return runner
+
+
+def _is_verdict(found: Any) -> bool:
+    return isinstance(found, dict) and all(type(found.get(name)) in (int, float) for name in _NUMBERS)
 
 
 def _library() -> Any:
@@ -176,7 +182,6 @@ def _key(ov: Any, path: Path, seed: int) -> str:
 def _compiled(core: Any, place: Path, path: Path, wish: Wish) -> Any:
     """Ready to run; converted first where there is no whole model."""
     if not _whole(place):
-        shutil.rmtree(place, ignore_errors=True)
         _convert(place, path, wish.seed)
     settings = {
         "INFERENCE_NUM_THREADS": wish.threads,
@@ -190,9 +195,9 @@ def _compiled(core: Any, place: Path, path: Path, wish: Wish) -> Any:
 
 def _whole(place: Path) -> bool:
     """Whether every file is there as it was written."""
-    digests = files.read_json(place / _FACTS)
+    digests = files.read_json(place / _FACTS) or {}
     try:
-        return digests is not None and all(files.sha256(place / name) == sha for name, sha in digests.items())
+        return bool(digests) and all(files.sha256(place / name) == sha for name, sha in digests.items())
     except OSError:
         return False
 
@@ -204,11 +209,33 @@ def _convert(place: Path, path: Path, seed: int) -> None:
     fresh.mkdir()
     try:
         _write(fresh, path, seed)
-        with _another_process_may_be_first():
-            fresh.rename(place)
+        _put(fresh, place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     _forget(place)
+
+
+def _put(fresh: Path, place: Path) -> None:
+    """Take the place; what is there and not whole goes aside first, so that nobody finds it half removed."""
+    if _whole_after_renaming(fresh, place):
+        return
+    broken = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
+    with suppress(OSError):  # another process may have moved it already
+        place.rename(broken)
+    _whole_after_renaming(fresh, place)
+    if broken.is_dir():
+        shutil.rmtree(broken, ignore_errors=True)
+    else:
+        broken.unlink(missing_ok=True)
+
+
+def _whole_after_renaming(fresh: Path, place: Path) -> bool:
+    """Whether a whole model is in the place now: this one, or the one another process has put there meanwhile."""
+    try:
+        fresh.rename(place)
+    except OSError:
+        return _whole(place)
+    return True
 
 
 def _write(folder: Path, path: Path, seed: int) -> None:
@@ -226,14 +253,6 @@ def _write(folder: Path, path: Path, seed: int) -> None:
     for name in digests:
         files.sync(folder / name)
     files.write_json(folder / _FACTS, digests)
-
-
-@contextmanager
-def _another_process_may_be_first() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        log.debug("another process converted the same checkpoint: %s", error)
 
 
 def _forget(place: Path) -> None:

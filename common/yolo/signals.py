@@ -54,9 +54,8 @@ class Level:
         return cls(weight, bias, (kept.float() / KEEP).to(weight.device), isinstance(layer, nn.Linear))
 
     def heads(self, inputs: Tensor) -> Tensor:
-        """Class scores under each dropout mask: inputs (n, F) -> (K, n, C)."""
-        logits = (inputs * self.masks[:, None]) @ self.weight.T.to(inputs.dtype) + self.bias
-        return logits.softmax(2) if self.softmax else logits.sigmoid()
+        """Class scores under each dropout mask: inputs (n, F) -> (K, n, C), fp32."""
+        return self._heads(inputs).float()
 
     def disagreement(self, inputs: Tensor, classes: Tensor) -> Tensor:
         """Variance of each box's class score over dropout masks on the layer's input (Gal and Ghahramani, 2016).
@@ -68,10 +67,9 @@ class Level:
         Returns:
             Shape (n,), in [0, .25].
         """
-        # In double precision: the order of additions, which the number of rows decides, stays below float32's last bit.
         inputs = inputs.double()
         if self.softmax:
-            scores = self.heads(inputs).gather(2, classes.view(1, -1, 1).expand(MASKS, -1, 1))[..., 0].T
+            scores = self._heads(inputs).gather(2, classes.view(1, -1, 1).expand(MASKS, -1, 1))[..., 0].T
         else:
             logits = (inputs * self.weight[classes]) @ self.masks.T.double() + self.bias[classes, None]
             scores = logits.sigmoid()
@@ -82,6 +80,12 @@ class Level:
         if self.softmax:
             return scores - nn.functional.one_hot(scores.argmax(1), scores.shape[1])
         return scores - (scores >= 0.5).float()
+
+    def _heads(self, inputs: Tensor) -> Tensor:
+        """As ``heads``, in double precision."""
+        # The order of additions, which rows and threads decide, stays below float32's last bit.
+        logits = (inputs.double() * self.masks[:, None]) @ self.weight.T.double() + self.bias
+        return logits.softmax(2) if self.softmax else logits.sigmoid()
 
 
 def gradient(inputs: Tensor, residual: Tensor) -> Tensor:
@@ -94,7 +98,8 @@ def gradient(inputs: Tensor, residual: Tensor) -> Tensor:
         inputs: Shape (n, F), what went into the layer at each kept box.
         residual: Shape (n, C), p - t.
     """
-    return (residual.T @ inputs).square().sum(1)
+    # In double precision for the same reason as the scores under masks.
+    return (residual.T.double() @ inputs.double()).square().sum(1).float()
 
 
 def doubts(

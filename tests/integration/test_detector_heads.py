@@ -147,6 +147,53 @@ def test_an_image_gives_the_same_bits_beside_any_other(
             assert_same(alone, beside)
 
 
+def tensors(found: Any) -> list[Any]:
+    """Every tensor that a network returned, copied."""
+    if isinstance(found, dict | list | tuple):
+        return [t for each in (found.values() if isinstance(found, dict) else found) for t in tensors(each)]
+    return [found.clone()]
+
+
+@pytest.mark.parametrize(
+    ("version", "task", "end_to_end", "shape"),
+    [
+        ("yolov8n", "detect", None, (96, 96)),
+        ("yolov8n", "pose", None, (96, 64)),
+        ("yolo11n", "segment", None, (96, 96)),
+        ("yolo11n", "obb", None, (96, 96)),
+        ("yolo11n", "classify", None, (160, 128)),
+        ("yolo26n", "detect", True, (160, 128)),
+        ("yolo26n", "obb", None, (160, 128)),
+    ],
+)
+def test_a_batch_on_any_threads_equals_single_images_on_one(
+    checkpoint: Any, version: str, task: str, end_to_end: bool | None, shape: tuple[int, int]
+) -> None:
+    """At sizes whose maps fill no whole vectors."""
+    offline.load()
+    import torch
+
+    from common.yolo import exact, network
+
+    loaded = network.load(checkpoint(version, task), 0)
+    ready = network.for_inference(loaded, torch.device("cpu"), half=False, end_to_end=end_to_end)
+    exact.make_exact(ready)
+    x = torch.rand((8, 3, *shape), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            alone = [tensors(ready(one.contiguous(memory_format=torch.channels_last))) for one in x.split(1)]
+            for size, threads in ((2, 1), (8, 1), (5, 2), (8, 3)):
+                torch.set_num_threads(threads)
+                together = tensors(ready(x[:size].contiguous(memory_format=torch.channels_last)))
+                for i in range(size):
+                    same = [torch.equal(all_[i : i + 1], one) for all_, one in zip(together, alone[i], strict=True)]
+                    assert all(same), f"image {i} of {size} on {threads} threads"
+    finally:
+        torch.set_num_threads(before)
+
+
 def assert_same(a: Prediction, b: Prediction) -> None:
     for name in ("boxes", "scores", "rotated", "keypoints"):
         np.testing.assert_array_equal(getattr(a.instances, name), getattr(b.instances, name))

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from common.yolo import exact  # noqa: E402
+from common.yolo import exact, offline  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    offline.prepare(folder)
+    offline.load()
+    return folder
 
 
 class Counting(torch.nn.Conv2d):  # type: ignore[misc]
@@ -55,3 +65,34 @@ def test_threads_are_as_before_after_a_batch_in_parts() -> None:
     layer(torch.zeros(4, 1, 2, 2))
 
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("images", "numbers", "threads", "together"),
+    [
+        (8, 640, 1, 0),  # whole vectors
+        (8, 720, 1, 1),  # 11 of them and a quarter
+        (1, 720, 1, 0),  # nobody beside it
+        (1, 720, 2, 1),
+        (8, 4096, 3, 0),  # as many as one thread gets
+        (9, 4096, 2, 0),  # two shares of 18432
+        (9, 4096, 3, 0),  # too few numbers for a third share
+        (17, 4096, 3, 17),  # three shares of 23211 and a third
+        (17, 4096, 1, 0),
+        (4, 20480, 3, 4),  # an odd share also where each image fills its vectors
+    ],
+)
+def test_images_part_where_vectors_would_end_elsewhere(images: int, numbers: int, threads: int, together: int) -> None:
+    assert exact.whole_vectors(images, numbers, threads) == together
+
+
+def test_the_activation_that_all_networks_share_stays_as_it_is() -> None:
+    from ultralytics.nn.modules.conv import Conv
+
+    layer = Conv(3, 8)
+    shared = Conv.default_act
+    exact.make_exact(layer)
+
+    assert layer.act is not shared
+    assert type(shared) is type(Conv(3, 8).act) is torch.nn.SiLU
+    assert "forward" not in vars(shared)

@@ -216,6 +216,49 @@ def test_a_kill_during_the_conversion_leaves_no_model_that_could_be_found(
     assert load(small).engine == "openvino"
 
 
+def test_a_model_that_another_process_put_there_meanwhile_stays(
+    small: Path, tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common.yolo import openvino
+
+    load(small)
+    (place,) = (tmp_path / "converted").iterdir()
+    looked = openvino._whole
+    answers = iter([False])
+    monkeypatch.setattr(openvino, "_whole", lambda p: next(answers, None) is None and looked(p))
+    before = (place / "model.xml").stat().st_ino
+    assert load(small).engine == "openvino"
+    assert (place / "model.xml").stat().st_ino == before
+    assert list((tmp_path / "converted").iterdir()) == [place]
+
+
+@pytest.mark.parametrize("broken", ["facts", "file"])
+def test_a_place_that_holds_no_whole_model_is_taken(small: Path, tmp_path: Path, load: Load, broken: str) -> None:
+    load(small)
+    (place,) = (tmp_path / "converted").iterdir()
+    if broken == "facts":
+        (place / "facts.json").write_text("{}")
+        (place / "model.xml").write_text("no model")
+    else:
+        place.rename(tmp_path / "elsewhere")
+        place.write_text("a file")
+    assert load(small).engine == "openvino"
+    assert list((tmp_path / "converted").iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [1, None, {}, {"difference": 0.0, "torch_ms": 1.0}, {"difference": "0", "torch_ms": 1.0, "openvino_ms": 1.0}],
+)
+def test_a_verdict_without_its_numbers_is_asked_again(small: Path, tmp_path: Path, load: Load, verdict: Any) -> None:
+    load(small)
+    (path,) = (tmp_path / "converted").glob("*/verdicts.json")
+    (name,) = json.loads(path.read_text())
+    path.write_text(json.dumps({name: verdict}))
+    assert load(small).engine == "openvino"
+    assert set(json.loads(path.read_text())[name]) == {"difference", "torch_ms", "openvino_ms"}
+
+
 def missing(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(sys.modules, "openvino", None)
     return "the package is not installed"
