@@ -14,7 +14,7 @@ from bench.efficiency import DOCS, EXPERIMENTS
 from common.experiments.backtest import runs
 from common.experiments.backtest.arms import AA, UNIFORM
 from common.experiments.backtest.report import TARGETS, UnitResult, gather, summarise
-from common.experiments.backtest.tables import Table
+from common.experiments.backtest.tables import Table, interval
 from common.yolo import files
 
 OUT = DOCS / "pooled.md"
@@ -54,23 +54,15 @@ def _row(arm: dict[str, Any]) -> tuple[str, ...]:
         return (*start, "", "", "", "", *("" for _ in TARGETS))
     adjusted = f"{arm['area_p_holm']:.4f}" if "area_p_holm" in arm else ""
     won, lost = (sum(data[key] for data in arm["data"].values()) for key in ("wins", "losses"))
-    middle = (_interval(arm["area_difference"]["labels"], "+.4f"), f"{arm['area_p']:.4f}", adjusted, f"{won} / {lost}")
+    middle = (interval(arm["area_difference"]["labels"], "+.4f"), f"{arm['area_p']:.4f}", adjusted, f"{won} / {lost}")
     return (*start, *middle, *(_saved(arm["savings"]["labels"][f"{t:.0%}"]) for t in TARGETS))
 
 
 def _saved(saving: dict[str, Any]) -> str:
     """The pooled figure, of how many units, and how many of them are bounds."""
     bounds = sum(saving["censored"].values())
-    return f"{_interval(saving['pooled'], '+.0%')} ({saving['units']} units" + (
-        f", {bounds} bounds)" if bounds else ")"
-    )
-
-
-def _interval(value: dict[str, float | None], kind: str) -> str:
-    if value["mean"] is None:
-        return "-"
-    inside = "" if value["low"] is None else f" [{format(value['low'], kind)}, {format(value['high'], kind)}]"
-    return format(value["mean"], kind) + inside
+    told = f"{saving['units']} units" + (f", {bounds} bounds" if bounds else "")
+    return f"{interval(saving['pooled'], '+.0%')} ({told})"
 
 
 if __name__ == "__main__":

@@ -76,11 +76,6 @@ class Found:
         return told
 
 
-def find_images(source: Path) -> list[Path]:
-    """``look`` for who needs no notes. Raises as it does."""
-    return look(source).images
-
-
 def look(source: Path) -> Found:
     """The images of a folder and of all folders in it, sorted; or those a ``.txt`` list names, in its order.
 

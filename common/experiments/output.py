@@ -52,7 +52,7 @@ def require_writable(option: str, path: Path) -> None:
         ) from error
 
 
-def require_free(option: str, path: Path, settings: Settings, known: Known = lambda _path: False) -> None:
+def require_free(option: str, path: Path, settings: Settings, known: Known) -> None:
     """Raise SettingError for what hardfirst itself keeps.
 
     Args:
@@ -68,6 +68,19 @@ def require_free(option: str, path: Path, settings: Settings, known: Known = lam
         raise SettingError(
             f"{option} is {path}, which hardfirst keeps in {top or database.parent} for itself: name another place"
         )
+
+
+def require_place(
+    option: str,
+    path: Path,
+    settings: Settings,
+    inputs: Sequence[Path | None] = (),
+    known: Known = lambda _path: False,
+) -> None:
+    """All of ``require_other``, ``require_free`` and ``require_writable``; raises as they do."""
+    require_other(option, path, inputs)
+    require_free(option, path, settings, known)
+    require_writable(option, path)
 
 
 def weights_of(settings: Settings) -> list[Path]:

@@ -14,14 +14,7 @@ from common.config import Settings
 from common.domain import Ints
 from common.errors import MediaError, SettingError
 from common.experiments.files import SUFFIXES, Found, find_labelled, look, plain, utf8
-from common.experiments.output import (
-    followed,
-    require_file,
-    require_free,
-    require_other,
-    require_writable,
-    weights_of,
-)
+from common.experiments.output import followed, require_file, require_other, require_place, weights_of
 from common.experiments.ranking import Classes, Ranking, Wish, label_counts, project_classes, rank
 from common.experiments.scoring import Scored, Scorer
 from common.experiments.sheet import FIRST, Card, draw_sheet, is_sheet, save_sheet
@@ -101,9 +94,7 @@ class Request:
     def require_places(self, settings: Settings) -> None:
         """Raise SettingError where a result cannot be written, or would be written over what hardfirst needs."""
         for option, path in self._places:
-            require_other(option, path, weights_of(settings))
-            require_free(option, path, settings, _is_ours)
-            require_writable(option, path)
+            require_place(option, path, settings, weights_of(settings), _is_ours)
 
     @property
     def _places(self) -> list[tuple[str, Path]]:
@@ -141,7 +132,7 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
         tell: Hears of every slice that was scored.
 
     Raises:
-        SettingError: See ``find_images``, ``find_labelled``, ``project_classes``, ``label_counts``.
+        SettingError: See ``look``, ``find_labelled``, ``project_classes``, ``label_counts``.
         MediaError: No image could be read.
         ModelError: The weights cannot be loaded.
         StoreError: The database is locked or full.

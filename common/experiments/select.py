@@ -19,7 +19,7 @@ from common.config import load
 from common.domain import Ints
 from common.errors import SettingError, UnknownNameError
 from common.experiments import limits
-from common.experiments.output import followed, require_file, require_free, require_other, require_writable
+from common.experiments.output import followed, require_file, require_place
 from common.strategies import REGISTRY, Pool, query
 from common.strategies.options import option
 from common.strategies.points import Points
@@ -83,9 +83,8 @@ def run(request: Request) -> tuple[Ints, int]:
 def _require_place(request: Request) -> None:
     """Raise SettingError where the answer cannot be written, or would be written over what somebody needs."""
     require_file("--out", request.out)
-    require_other("--out", request.out, (request.embeddings, request.utility, request.labelled))
-    require_free("--out", request.out, load(), _is_order)
-    require_writable("--out", request.out)
+    inputs = (request.embeddings, request.utility, request.labelled)
+    require_place("--out", request.out, load(), inputs, _is_order)
 
 
 def _is_order(path: Path) -> bool:

@@ -65,14 +65,7 @@ def watch(folder: Path, out: Path, requeue: tuple[str, ...], unqueue: tuple[str,
     Example: hardfirst watch incoming --model yolo11n.pt --rate .1 --out queue.csv
     """
     from common.experiments.journal import Journal, is_queue
-    from common.experiments.output import (
-        followed,
-        require_file,
-        require_free,
-        require_other,
-        require_writable,
-        weights_of,
-    )
+    from common.experiments.output import followed, require_file, require_place, weights_of
     from common.experiments.watch import require, reverse
 
     require_file("--out", out)
@@ -88,9 +81,7 @@ def watch(folder: Path, out: Path, requeue: tuple[str, ...], unqueue: tuple[str,
         require(folder, given["rate"], given["interval"])
         classes_of(given["classes"])
         deduplicate, settings = _deduplicate(given["options"]), settings_of(given)
-        require_other("--out", out, weights_of(settings))
-        require_free("--out", out, settings, is_queue)
-        require_writable("--out", out)
+        require_place("--out", out, settings, weights_of(settings), is_queue)
         with journal.alone():
             _watch(folder, journal, settings, given, deduplicate=deduplicate)
 

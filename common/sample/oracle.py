@@ -143,7 +143,7 @@ def _names_in(path: Path) -> list[str]:
         raise SettingError(f"{path} cannot be read as YAML; it must hold names, the classes in order") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        if set(names) != set(range(len(names))):
             raise SettingError(f"names in {path} must be numbered from 0 without gaps, got {sorted(names, key=str)}")
         names = [names[i] for i in range(len(names))]
     return [str(n) for n in names] if isinstance(names, list) else []

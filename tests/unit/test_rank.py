@@ -21,7 +21,7 @@ from common.config import Settings
 from common.domain import Prediction
 from common.errors import MediaError, SettingError, UnknownNameError
 from common.experiments import command_line, rank, scoring
-from common.experiments.files import SUFFIXES, damage, find_images, find_labelled, read_image
+from common.experiments.files import SUFFIXES, damage, find_labelled, look, read_image
 from common.experiments.rank import COLUMNS, Report, Request
 from common.experiments.ranking import Wish, label_counts, project_classes
 from common.experiments.scoring import Scorer
@@ -112,7 +112,7 @@ def test_another_size_is_another_question(
 ) -> None:
     ranked(folder)
     other = Scorer(store, models, models.base(""), settings.model_copy(update={"imgsz": 640}))
-    assert other.score(find_images(folder)).fresh == 8
+    assert other.score(look(folder).images).fresh == 8
 
 
 def test_second_looks_are_asked_for_and_kept_by_their_name(
@@ -120,10 +120,10 @@ def test_second_looks_are_asked_for_and_kept_by_their_name(
 ) -> None:
     ranked(folder)
     looking = settings.model_copy(update={"committee": ("flip",)})
-    scored = Scorer(store, models, models.base(""), looking).score(find_images(folder))
+    scored = Scorer(store, models, models.base(""), looking).score(look(folder).images)
     assert scored.fresh == 8
     assert all(p is not None and p.flip_iou is not None for p in scored.predictions)
-    assert Scorer(store, models, models.base(""), looking).score(find_images(folder)).cached == 8
+    assert Scorer(store, models, models.base(""), looking).score(look(folder).images).cached == 8
 
 
 def test_labelled_images_have_no_place_and_push_look_alikes_back(ranked: Run, folder: Path, tmp_path: Path) -> None:
@@ -240,10 +240,10 @@ def test_an_image_that_changes_while_it_is_scored_is_not_kept_under_its_old_cont
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeDetector, "predict", slowly)
-        scored = Scorer(store, models, models.base(""), settings).score(find_images(folder))
+        scored = Scorer(store, models, models.base(""), settings).score(look(folder).images)
     assert [f.path.name for f in scored.unreadable] == ["4.png"]
     assert "was changed while" in scored.unreadable[0].problem
-    assert Scorer(store, models, models.base(""), settings).score(find_images(folder)).fresh == 1
+    assert Scorer(store, models, models.base(""), settings).score(look(folder).images).fresh == 1
 
 
 def test_a_failed_write_leaves_the_old_order(ranked: Run, folder: Path, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_hidden_files_are_left_out_and_loops_end(folder: Path) -> None:
     (folder / "again").symlink_to(folder / "below")
     (folder / "link.png").symlink_to(folder / "0.png")
     (folder / "gone.png").symlink_to(folder / "nothing.png")
-    found = [str(p.relative_to(folder)) for p in find_images(folder)]
+    found = [str(p.relative_to(folder)) for p in look(folder).images]
     assert found == [*(f"{i}.png" for i in range(7)), "below/7.png", "link.png"]
 
 
@@ -272,15 +272,15 @@ def test_links_to_folders_elsewhere_are_followed(folder: Path, tmp_path: Path) -
     (tmp_path / "more").mkdir()
     picture(tmp_path / "more" / "x.png", 1)
     (folder / "more").symlink_to(tmp_path / "more")
-    assert folder / "more" / "x.png" in find_images(folder)
+    assert folder / "more" / "x.png" in look(folder).images
 
 
 def test_a_list_names_images_relative_to_itself_in_its_order(folder: Path) -> None:
     (folder / "some.txt").write_text("./3.png\n1.png\n3.png\nmissing.png\n")
-    assert [p.name for p in find_images(folder / "some.txt")] == ["3.png", "1.png", "missing.png"]
+    assert [p.name for p in look(folder / "some.txt").images] == ["3.png", "1.png", "missing.png"]
     assert "there is no such file" in read_image(folder / "missing.png", 10**6).problem
     with pytest.raises(SettingError, match="neither a folder nor a list"):
-        find_images(folder / "0.png")
+        look(folder / "0.png")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_labelled_line_that_names_no_one_image_is_refused(folder: Path, tmp_pa
     picture(folder / "other" / "7.png", 70)
     (tmp_path / "done.txt").write_text(f"1.png\n{line}\n")
     with pytest.raises(SettingError, match=f"line 2 of .*done.txt is '{line}': {why}"):
-        find_labelled(tmp_path / "done.txt", find_images(folder), folder)
+        find_labelled(tmp_path / "done.txt", look(folder).images, folder)
 
 
 def test_damage_is_found_where_opencv_would_fill_in_grey(tmp_path: Path) -> None:
@@ -655,7 +655,7 @@ def test_what_is_left_out_of_a_folder_is_told(
         ".webp",
     ]
     with pytest.raises(SettingError, match="below cannot be read: Permission denied"):
-        find_images(folder / "below")
+        look(folder / "below")
 
 
 def test_the_documentation_names_every_kind_that_is_looked_at() -> None:

@@ -60,17 +60,18 @@ def backtest(out: Path, *, only_report: bool, as_json: bool, **given: Any) -> No
 
     whole, stopped = True, False
     require_folder(out)
+    out = Path(os.path.realpath(out))
     if not only_report:
         from common.experiments.backtest import runs
 
-        run = _run(Path(os.path.realpath(out)), given)
+        run = _run(out, given)
         runs.check(run)
         try:
             with progress(quiet=as_json) as tell:
                 whole = runs.play(run, tell)
         except KeyboardInterrupt:
             whole, stopped = False, True
-    show(Path(os.path.realpath(out)), as_json=as_json)
+    show(out, as_json=as_json)
     if not whole:
         click.echo("not everything is played: run the same command again to go on", err=True)
     if stopped:

@@ -136,7 +136,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _classes(path: Path, names: Any) -> tuple[str, ...]:
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names or len({str(n) for n in names}) != len(names):
         raise SettingError(f"{path}: names must be distinct class names, a list or numbered from 0")

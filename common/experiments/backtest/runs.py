@@ -30,7 +30,7 @@ from common.experiments.backtest.task import (
     unit_data,
 )
 from common.experiments.limits import require_device
-from common.experiments.output import require_free, require_writable
+from common.experiments.output import require_place
 from common.yolo import files, offline
 
 _LOOK_S = 1.0
@@ -61,8 +61,7 @@ def require_folder(out: Path) -> None:
     real = Path(os.path.realpath(out))
     if os.path.lexists(real) and not real.is_dir():
         raise SettingError(f"--out is {out}, which is no folder: name one for the results")
-    require_free("--out", out, load(), lambda there: (there / SETTINGS).is_file())
-    require_writable("--out", out)
+    require_place("--out", out, load(), known=lambda there: (there / SETTINGS).is_file())
 
 
 def check(run: Run) -> None:

@@ -53,7 +53,8 @@ def tables(summary: dict[str, Any]) -> list[Table]:
     ]
 
 
-def _interval(value: dict[str, float | None], kind: str) -> str:
+def interval(value: dict[str, float | None], kind: str) -> str:
+    """An estimate and its bounds, '-' where there is none; ``kind`` as ``format`` takes it."""
     if value["mean"] is None:
         return "-"
     text = format(value["mean"], kind)
@@ -82,8 +83,8 @@ def _areas(summary: dict[str, Any], level: str) -> Table:
         adjusted = format(arm["area_p_holm"], ".3f") if "area_p_holm" in arm else ""
         won = [d["wins"] for d in arm["data"].values()], [d["losses"] for d in arm["data"].values()]
         score = f"{sum(won[0])} / {sum(won[1])}"
-        middle = (_interval(arm["area_difference"]["labels"], "+.4f"), format(arm["area_p"], ".3f"), adjusted, score)
-        rows.append((*start, *middle, worst, _interval(arm["worst_quarter_area_difference"], "+.4f")))
+        middle = (interval(arm["area_difference"]["labels"], "+.4f"), format(arm["area_p"], ".3f"), adjusted, score)
+        rows.append((*start, *middle, worst, interval(arm["worst_quarter_area_difference"], "+.4f")))
     return Table("Normalised area under mAP50-95 against log2 labels", heads, rows)
 
 
@@ -92,7 +93,7 @@ def _axes(summary: dict[str, Any], level: str) -> Table:
     rows: list[tuple[str, ...]] = []
     for arm in summary["arms"]:
         spent = [format(arm["axes"][axis], ".2f" if axis == "hours" else ".1f") for axis in AXES]
-        found = [_interval(arm["area_difference"][a], "+.4f") if "area_difference" in arm else "" for a in AXES]
+        found = [interval(arm["area_difference"][a], "+.4f") if "area_difference" in arm else "" for a in AXES]
         rows.append((arm["arm"], *found, *spent))
     return Table(
         "Area minus uniform by what is paid: labels, boxes, simulated hours (5 s an image, 7 s a box)", heads, rows
@@ -110,7 +111,7 @@ def _savings(summary: dict[str, Any], level: str, target: str) -> Table:
         median = "-" if labels["median"] is None else format(labels["median"], "+.0%")
         cells = [_bounded(arm["savings"][axis][target]) for axis in AXES]
         counts = (str(labels["units"]), str(len(labels["undecided"])))
-        rows.append((arm["arm"], *counts, *cells, _interval(labels["pooled"], "+.0%"), median))
+        rows.append((arm["arm"], *counts, *cells, interval(labels["pooled"], "+.0%"), median))
     return Table(
         f"Savings against uniform to reach {target} of full-data mAP50-95, unsaturated units "
         "(arm never there: <=; uniform never: >=; neither: undecided, left out)",
@@ -123,7 +124,7 @@ def _bounded(saved: dict[str, Any]) -> str:
     """The mean with its interval, and of how many units it is only a bound."""
     counts = {"<=": saved["censored"]["arm"], ">=": saved["censored"]["uniform"]}
     marks = ", ".join(f"{sign} {n}" for sign, n in counts.items() if n)
-    return _interval(saved["mean"], "+.0%") + (f" ({marks})" if marks else "")
+    return interval(saved["mean"], "+.0%") + (f" ({marks})" if marks else "")
 
 
 def _data(summary: dict[str, Any]) -> Table:
