@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from common.yolo import files, heads, network, signals
+from common.yolo.sizes import Sizes
 
 log = logging.getLogger(__name__)
 
@@ -70,21 +71,15 @@ class Runner:
 
     engine = "openvino"
 
-    def __init__(
-        self, compiled: Any, pyramid: signals.Pyramid, last: signals.LastLayers, levels: Sequence[int]
-    ) -> None:
-        """Outputs follow ``_Pass``; ``levels`` = how many maps and how many inputs there are."""
-        self._request = compiled.create_infer_request()
-        self._pyramid, self._last, self._levels = pyramid, last, levels
+    def __init__(self, model: Sizes, pyramid: signals.Pyramid, last: signals.LastLayers) -> None:
+        """Outputs follow ``_Pass``."""
+        self._model, self._pyramid, self._last = model, pyramid, last
 
     def __call__(self, x: Tensor) -> tuple[Tensor]:
         """Shape (B, 3, h, w) to (decoded output,). What it gives is overwritten by the next call."""
-        pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
-        found = self._request.infer({0: pixels}, share_inputs=True, share_outputs=True)
-        decoded, *rest = (torch.from_numpy(found[i]) for i in range(1 + sum(self._levels)))
-        maps, inputs = rest[: self._levels[0]], rest[self._levels[0] :]
-        self._pyramid.maps.update(enumerate(maps))
-        self._last.inputs.update(enumerate(inputs))
+        decoded, *rest = map(torch.from_numpy, self._model(x.permute(0, 2, 3, 1).contiguous().numpy()))
+        self._pyramid.maps.update(enumerate(rest[: self._pyramid.levels]))
+        self._last.inputs.update(enumerate(rest[self._pyramid.levels :]))
         return (decoded,)
 
 
@@ -139,8 +134,8 @@ def _runner(
     ov = _library()
     core = ov.Core()
     place = wish.folder / _key(ov, path, wish.seed)
-    compiled = _compiled(core, place, path, wish)
-    runner = Runner(compiled, pyramid, last, (pyramid.levels, len(head.layers)))
+    model = _sizes(core, place, path, wish)
+    runner = Runner(model, pyramid, last)
     name = f"{wish.imgsz} {wish.threads} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
     verdicts = files.read_json(place / _VERDICTS) or {}
     if not _is_verdict(verdicts.get(name)):
@@ -179,7 +174,7 @@ def _key(ov: Any, path: Path, seed: int) -> str:
     return hashlib.sha256(" ".join(map(str, facts)).encode()).hexdigest()[:32]
 
 
-def _compiled(core: Any, place: Path, path: Path, wish: Wish) -> Any:
+def _sizes(core: Any, place: Path, path: Path, wish: Wish) -> Sizes:
     """Ready to run; converted first where there is no whole model."""
     if not _whole(place):
         _convert(place, path, wish.seed)
@@ -190,7 +185,9 @@ def _compiled(core: Any, place: Path, path: Path, wish: Wish) -> Any:
         # Processors with 16-bit matrix units would use them otherwise.
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    return core.compile_model(core.read_model(place / _XML), "CPU", settings)
+    model = core.read_model(place / _XML)
+    weights = (place / _XML).with_suffix(".bin").stat().st_size
+    return Sizes(model, lambda wanted: core.compile_model(wanted, "CPU", settings), weights)
 
 
 def _whole(place: Path) -> bool:

@@ -126,6 +126,26 @@ def test_an_image_gives_the_same_bits_beside_any_other(
             np.testing.assert_array_equal(beside.model_change, alone.model_change)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_image_gives_the_same_bits_before_and_after_its_size_has_a_model_of_its_own(
+    yolo11: Path, shared: Path, load: Load, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    from common.yolo import sizes
+
+    photos = sorted((shared / "data/bccd/images").glob("*.jpg"))[:11]
+    detector = load(yolo11, SIZE, batch=11, threads=threads)
+    before = seen(detector.predict(photos))
+    monkeypatch.setattr(sizes, "OFTEN", 1)
+    after = seen(detector.predict(photos))
+    (own,) = detector._network._model._own.values()
+    assert own is not None
+    for mine, other in zip(after, before, strict=True):
+        for part in ("embedding", "disagreement", "doubt", "model_change"):
+            np.testing.assert_array_equal(getattr(mine, part), getattr(other, part))
+        np.testing.assert_array_equal(mine.instances.boxes, other.instances.boxes)
+        np.testing.assert_array_equal(mine.instances.scores, other.instances.scores)
+
+
 def test_more_looks_are_torchs_too(yolo11: Path, photos: list[Path], load: Load) -> None:
     views = ("flip", "half", "heads")
     ours, theirs = (load(yolo11, SIZE, engine, views=views) for engine in ("openvino", "torch"))
