@@ -15,16 +15,10 @@ from common.domain import SCORE_FLOOR, Instances, Prediction
 from common.errors import ModelError, SettingError
 from common.yolo import offline, weights
 from common.yolo.detector import YoloDetector
+from tests.integration.yolo_home import home_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.integration
 SIZE = 320
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    offline.prepare(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from common.domain import SCORE_FLOOR, Prediction
 from common.errors import ModelError
 from common.yolo import offline
 from common.yolo.detector import YoloDetector
+from tests.integration.yolo_home import home_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.integration
 SIZE = 96
@@ -20,13 +21,6 @@ CLASSES = 5
 SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
 CASES = [(v, t, None) for t in SUFFIX for v in ("yolov8n", "yolo11n", "yolo26n")]
 END_TO_END: list[tuple[str, str, bool | None]] = [("yolo26n", t, True) for t in SUFFIX if t != "classify"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    offline.prepare(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

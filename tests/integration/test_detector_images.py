@@ -11,20 +11,14 @@ from PIL import Image, ImageOps
 
 from common.domain import Prediction
 from common.geometry import iou
-from common.yolo import offline
 from common.yolo.detector import YoloDetector
 from common.yolo.images import Frame, Letterbox, Reader
+from tests.integration.yolo_home import home_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.integration
 SIZE = 320
 TIMES = 8
 """How much larger than the data set's the large photographs are."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    offline.prepare(tmp_path_factory.mktemp("home"))
-    offline.load()
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from common.yolo import exact, offline  # noqa: E402
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    offline.prepare(folder)
-    offline.load()
-    return folder
+from common.yolo import exact  # noqa: E402
+from tests.integration.yolo_home import home_fixture  # noqa: E402, F401 - a fixture
 
 
 class Counting(torch.nn.Conv2d):  # type: ignore[misc]

@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.yolo import offline
 from common.yolo.images import Frame, Letterbox, Reader
+from tests.integration.yolo_home import home_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    offline.prepare(tmp_path_factory.mktemp("home"))
-    offline.load()
 
 
 def floats(folder: Path) -> Path:

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from common.domain import SCORE_FLOOR, Prediction
-from common.yolo import offline, weights
+from common.yolo import weights
 from common.yolo.detector import YoloDetector
+from tests.integration.yolo_home import home_fixture  # noqa: F401 - a fixture
 
 pytestmark = [
     pytest.mark.integration,
@@ -26,14 +27,6 @@ pytestmark = [
 SIZE = 320
 ATOL = 1e-3
 Load = Callable[..., YoloDetector]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    offline.prepare(folder)
-    offline.load()
-    return folder
 
 
 @pytest.fixture(scope="module")
