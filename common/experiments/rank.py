@@ -155,6 +155,7 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
     made = rank(scored, rows, counts, classes, _groups(scored), request.wish, settings)
     notes = found.notes
     notes += [f"{len(sheets)} contact sheets of hardfirst are left out, such as {sheets[0]}"] if sheets else []
+    notes += scorer.notes
     notes += _notes(model, classes, scored, silent) + _strangers(settings, made)
     report = Report(_rows(made), _summary(request, settings, model, scored, made), notes)
     report.summary["label_files"] = with_label

@@ -102,6 +102,8 @@ def _watch(folder: Path, journal: Journal, settings: Settings, given: dict[str, 
     try:
         with opened(settings) as store:
             scorer = Scorer(store, models, model, settings)
+            for sentence in scorer.notes:
+                note(sentence)
             _begin(journal, scorer, settings, classes, given)
             watcher = Watcher(
                 folder,

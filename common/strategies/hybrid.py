@@ -7,7 +7,7 @@ candidates, difficulty), Sener and Savarese, ICLR 2018 (distance), Hacohen et al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from common.strategies.image_value import Terms, amounts, image_value, presence,
 from common.strategies.plain import by_score
 from common.strategies.points import Points
 from common.strategies.pool import Draft, Pool, Values
-from common.strategies.ranges import is_number, require_flag, require_number, require_whole
+from common.strategies.ranges import Switches, is_number, require_number, require_whole
 from common.strategies.reasons import Chosen, parts
 from common.strategies.schedule import places
 from common.strategies.screening import Screened, screen
@@ -30,7 +30,7 @@ EXPONENTS = {"cold": (0.0, 1.0, 1.0), "low": (0.5, 0.5, 1.0), "mid": (1.0, 0.0, 
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Switches):
     """Switches and numbers; the defaults are the design.
 
     Attributes:
@@ -87,9 +87,9 @@ class Options:
     explain: int = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.regime not in ("auto", *EXPONENTS):
             raise ValueError(f"regime is {self.regime!r}: one of {['auto', *EXPONENTS]} is allowed")
-        require_flag(**{f.name: getattr(self, f.name) for f in fields(self) if isinstance(f.default, bool)})
         require_whole(
             1, top=self.top, spread=self.spread, cold_spread=self.cold_spread, min_new_labels=self.min_new_labels
         )

@@ -11,7 +11,7 @@ from common.acquisition.aggregate import SUMS, doubt_entropy, top_m
 from common.acquisition.difficulty import class_weights
 from common.domain import Floats
 from common.strategies.pool import Pool, Values, quantiles
-from common.strategies.ranges import require_number, require_whole
+from common.strategies.ranges import Switches, require_number, require_whole
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Aggregated:
+class Aggregated(Switches):
     """What the plain strategies can set about the utility of an image.
 
     Attributes:
@@ -58,6 +58,7 @@ class Aggregated:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_whole(1, n_lowest=self.n_lowest, m=self.m)
         require_number(0, 1, overlap=self.overlap)
 

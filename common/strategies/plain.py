@@ -9,11 +9,12 @@ import numpy as np
 
 from common.domain import Ints
 from common.strategies.pool import Draft, Pool, Values
+from common.strategies.ranges import Switches
 from common.strategies.screening import duplicates, screen
 
 
 @dataclass(frozen=True)
-class Screening:
+class Screening(Switches):
     """Steps 1 and 5 of hybrid, off by default: the control arms of a comparison switch them on.
 
     Attributes:

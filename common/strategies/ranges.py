@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,11 +17,15 @@ def require_whole(least: int, **values: Any) -> None:
             raise ValueError(f"{name} is {value!r}: a whole number, {least} or more, is allowed")
 
 
-def require_flag(**values: Any) -> None:
-    """Raise ValueError unless each value, by its option's name, is True or False: 'no' would count as True."""
-    for name, value in values.items():
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} is {value!r}: True or False is allowed")
+@dataclass(frozen=True)
+class Switches:
+    """Options whose switches are looked at when they are made: 'no' would count as True."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool | np.bool_):
+                raise ValueError(f"{field.name} is {value!r}: True or False is allowed")
 
 
 def is_number(value: Any) -> bool:

@@ -169,7 +169,7 @@ def _jpeg_size(path: Path) -> tuple[int, int]:
             return 0, 0
         file.seek(0)
         try:
-            # Not Image.open: it refuses large photographs, and ultralytics has put its own in that place.
+            # Not Image.open: it refuses large photographs.
             header = JpegImageFile(file)
             turned = header.getexif().get(_ORIENTATION, 1) >= _TURNED
         except Exception:  # noqa: BLE001 - a broken header raises nearly anything: the full decode says what is wrong

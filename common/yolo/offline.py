@@ -105,7 +105,7 @@ def load() -> Any:
     # torch first: its OpenMP reads OMP_NUM_THREADS once, and ultralytics overwrites the variable for everybody.
     before = {name: os.environ.get(name) for name in _THREADS}
     _check_torch()
-    ultralytics = importlib.import_module("ultralytics")
+    ultralytics = _import_ultralytics()
     # Loaded or not decides which suppression ultralytics uses: the same one from the first batch on.
     importlib.import_module("torchvision")
     _restore(before)
@@ -148,6 +148,20 @@ def torch_device(name: str, named: str = "HARDFIRST_DEVICE") -> Any:
         return torch.device(f"cuda:{number}")
     allowed = ["auto", "cpu", *(["mps"] if mps else []), *map(str, range(count))]
     raise SettingError(f"{named} is {name!r}, but this machine has {', '.join(allowed)}")
+
+
+def _import_ultralytics() -> Any:
+    """The package, and Pillow's ``Image.open`` as it was.
+
+    Ultralytics puts its own in that place. Of a file that is no image it wants to install one more package, and then
+    raises ImportError, which is no OSError.
+    """
+    from PIL import Image
+
+    pillows = Image.open
+    ultralytics = importlib.import_module("ultralytics")
+    Image.open = pillows
+    return ultralytics
 
 
 def _keep_freed_memory() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import fields
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from common.acquisition import AGGREGATIONS, aggregation_options
 from common.acquisition.detections import Detections
 from common.errors import SettingError, UnknownNameError
-from common.strategies import REGISTRY, hybrid
+from common.strategies import REGISTRY
 from tests.contract.strategy_pools import ALL, ask, make_pool
 
 
@@ -98,15 +99,15 @@ def test_an_option_out_of_its_range_is_one_sentence_with_its_name_and_value(name
         assert "finite" in str(caught.value) or " to " in str(caught.value)
 
 
-SWITCHES = sorted(f.name for f in fields(hybrid.Options) if f.type == "bool")
+SWITCHES = [(n, f.name) for n, s in sorted(REGISTRY.items()) for f in fields(s.options) if f.type == "bool"]
 
 
-@pytest.mark.parametrize("option", SWITCHES)
+@pytest.mark.parametrize(("name", "option"), SWITCHES)
 @pytest.mark.parametrize("value", ["no", 0, None])
-def test_a_switch_of_hybrid_that_is_neither_true_nor_false_is_refused(option, value):
-    with pytest.raises(SettingError, match=rf"^strategy 'hybrid': {option} is {value!r}: True or False is allowed$"):
-        ask("hybrid", make_pool(), **{option: value})
-    assert len(SWITCHES) == 10
+def test_a_switch_that_is_neither_true_nor_false_is_refused(name, option, value):
+    with pytest.raises(SettingError, match=rf"^strategy '{name}': {option} is {value!r}: True or False is allowed$"):
+        ask(name, make_pool(), **{option: value})
+    assert Counter(n for n, _ in SWITCHES) == {"hybrid": 10, "uniform": 2, "top_utility": 2, "additive": 2}
 
 
 @pytest.mark.parametrize(("weight", "total"), [(0.0, "0.0"), (1.7e308, "inf")])

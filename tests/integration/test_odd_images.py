@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from common.experiments.files import damage
+from common.media.pixels import pixels
 from common.yolo.images import Frame, Letterbox, Reader
 from tests.integration.yolo_home import home_fixture  # noqa: F401 - a fixture
 
@@ -40,3 +42,10 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, odd: type[Pa
     assert isinstance(said, str)
     assert said.startswith(f"the image {path.name} ")
     assert why in said
+
+
+def test_a_file_that_is_no_image_is_the_same_to_pillow_once_ultralytics_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    with pytest.raises(UnidentifiedImageError):
+        pixels(tmp_path / "a.jpg")
+    assert damage(tmp_path / "a.jpg", 10**6) == "a.jpg: damaged, cut off or no image: copy it again"

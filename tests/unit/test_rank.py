@@ -161,7 +161,7 @@ def test_without_weights_the_order_is_a_cold_start_and_says_so(
 def test_what_was_scored_before_ctrl_c_is_kept(
     ranked: Run, folder: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "SLICE", 3)
+    monkeypatch.setattr(scoring, "SLICES", (3,))
     detector = models.detector
 
     def interrupted(*asked: Any) -> Any:
@@ -175,6 +175,27 @@ def test_what_was_scored_before_ctrl_c_is_kept(
     monkeypatch.setattr(models, "detector", detector)
     summary = ranked(folder).summary
     assert (summary["scored"], summary["cached"]) == (2, 6)
+
+
+def test_an_interrupt_near_the_start_costs_eight_images_and_later_slices_are_larger(
+    folder: Path, settings: Settings, store: Store, models: FakeModels
+) -> None:
+    for i in range(8, 100):
+        picture(folder / f"{i}.png", i)
+
+    def interrupted(done: int) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Scorer(store, models, models.base(""), settings).score(look(folder).images, interrupted)
+    assert len(models.seen) == 8
+    told: list[int] = []
+    scorer = Scorer(store, models, models.base(""), settings)
+    scored = scorer.score(look(folder).images, told.append)
+    assert (scored.cached, scored.fresh) == (8, 92)
+    scorer.score(look(folder).images, told.append)
+    assert told == [8, 24, 56, 88, 100, 32, 64, 96, 100]
 
 
 def test_an_image_that_changes_while_it_is_scored_is_not_kept_under_its_old_content(

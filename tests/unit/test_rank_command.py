@@ -174,6 +174,21 @@ def test_nobody_is_advised_to_ask_former_checkpoints_of_a_folder(
         assert "checkpoints" not in done.output
 
 
+def test_former_checkpoints_that_a_variable_names_are_left_out_with_a_note(
+    command: Callable[..., Result], folder: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDFIRST_COMMITTEE", "flip,checkpoints")
+    told = "HARDFIRST_COMMITTEE names 'checkpoints', which only a project has: they are not asked here"
+    done = command(str(folder), "--out", "order.csv")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count(f"note: {told}") == 1
+    assert told not in done.stdout
+    assert {(views, members) for _, views, members, _ in models.asked} == {(("flip",), 0)}
+    assert json.loads(command(str(folder), "--out", "order.csv", "--json").stdout)["notes"] == [told]
+    typed = command(str(folder), "--out", "order.csv", "--committee", "flip")
+    assert "HARDFIRST_COMMITTEE" not in typed.output
+
+
 def test_a_cold_start_is_told_in_the_words_that_were_typed(
     command: Callable[..., Result], folder: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from PIL import Image, UnidentifiedImageError
 
 from common.errors import MediaError, SettingError
 from common.experiments.files import SUFFIXES, damage, find_labelled, look, read_image
@@ -73,6 +74,25 @@ def test_damage_is_found_where_opencv_would_fill_in_grey(tmp_path: Path) -> None
     assert damage(tmp_path / "a.png", 10**6) == ""
     assert "48 pixels, more than the 100 allowed" in damage(tmp_path / "a.png", 100)
     assert "HARDFIRST_MAX_IMAGE_MB" in read_image(tmp_path / "a.png", 10).problem
+
+
+def test_the_sentence_about_a_damaged_file_does_not_hang_on_who_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    pillows = Image.open
+
+    def of_ultralytics(*given: Any) -> Any:
+        """Of a file that is no image it wants one more package."""
+        try:
+            return pillows(*given)
+        except UnidentifiedImageError:
+            raise ModuleNotFoundError("No module named 'pi_heif'") from None
+
+    sentence = "a.jpg: damaged, cut off or no image: copy it again"
+    assert damage(tmp_path / "a.jpg", 10**6) == sentence
+    monkeypatch.setattr(Image, "open", of_ultralytics)
+    assert damage(tmp_path / "a.jpg", 10**6) == sentence
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")

@@ -441,6 +441,22 @@ def test_a_queue_in_the_folder_of_hardfirst_goes_on(
 
 
 @pytest.mark.usefixtures("clean_home")
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_former_checkpoints_that_a_variable_names_are_left_out_with_a_note(
+    folder: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(command_line, "open_model", lambda _settings: (models, models.base("")))
+    monkeypatch.setattr(watch, "SETTLE_S", 0.01)
+    monkeypatch.setenv("HARDFIRST_COMMITTEE", "flip,checkpoints")
+    arrive(folder, 1)
+    done = CliRunner().invoke(main, ["watch", str(folder), "--once", *words])
+    assert done.exit_code == 0, done.output
+    told = "note: HARDFIRST_COMMITTEE names 'checkpoints', which only a project has: they are not asked here"
+    assert done.stderr.count(told) == 1
+    assert "HARDFIRST_COMMITTEE" not in done.stdout
+
+
+@pytest.mark.usefixtures("clean_home")
 def test_the_command_decides_reverses_and_counts(
     folder: Path, tmp_path: Path, models: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
