@@ -173,12 +173,16 @@ def _scripted(stage: Stage, work: Work, chosen: dict[str, str], rounds: int, bud
     held_out = _held_out(stage.folder / "held-out", work.held_out, work.oracle)
     comparison = Comparison(stage.folder / "replays", settings, work.oracle, work.files, held_out)
     rows: list[Row] = []
+
+    def tell(text: str) -> None:
+        console.print(f"[dim]{text}")
+
     try:
         for number in range(1, rounds + 1):
             served = _label_round(stage, work.oracle, number, budget)
-            weights = _await_round(stage, number)
-            rows.append(comparison.measured("hardfirst", served, weights))
-            rows.append(comparison.uniform(len(served), lambda text: console.print(f"[dim]{text}")))
+            _await_round(stage, number)
+            rows.append(comparison.served(served, tell))
+            rows.append(comparison.uniform(len(served), tell))
             _table(rows, comparison, settings)
     finally:
         comparison.close()
@@ -219,8 +223,8 @@ def _label_round(stage: Stage, oracle: FolderOracle, number: int, budget: int) -
     return served[: number * budget]
 
 
-def _await_round(stage: Stage, number: int) -> Path:
-    """Until the round is done and its order is active; returns its weights."""
+def _await_round(stage: Stage, number: int) -> None:
+    """Until the round is done and its order is active."""
     from common.store import open_store
 
     store = open_store(f"sqlite:///{stage.home / 'hardfirst.db'}", stage.home)
@@ -236,17 +240,14 @@ def _await_round(stage: Stage, number: int) -> Path:
             return bool(version) and int(version.partition("@")[2].partition(".")[0]) >= number
 
         stage.wait(ready, f"round {number}", ROUND_LIMIT_S)
-    found = next(c for c in store.rounds.checkpoints(stage.key) if c.round == number)
     store.close()
-    return Path(found.path)
 
 
 def _table(rows: list[Row], comparison: Comparison, settings: Settings) -> None:
-    title = f"on {HELD_OUT} held-out images, {settings.updates} updates per round, equal labels"
+    title = f"each order trained on all its labels, {settings.updates} updates; measured on {HELD_OUT} held-out images"
     table = Table("order", "labels", "mAP50", "mAP50-95", f"rare found ({', '.join(comparison.rare)})", title=title)
     for row in rows:
-        numbers = (f"{v:.3f}" if v is not None else "-" for v in (row.map50, row.map5095))
-        table.add_row(row.order, str(row.labels), *numbers, f"{row.rare:.1f}")
+        table.add_row(row.order, str(row.labels), f"{row.map50:.3f}", f"{row.map5095:.3f}", f"{row.rare:.1f}")
     console.print(table)
 
 

@@ -25,12 +25,12 @@ REPLAYS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; mAP in [0, 1], None where it was not measured."""
+    """One line of the table; mAP in [0, 1]."""
 
     order: str
     labels: int
-    map50: float | None
-    map5095: float | None
+    map50: float
+    map5095: float
     rare: float
 
 
@@ -49,7 +49,8 @@ class Comparison:
             files: The images of the project.
             held_out: ``data.yaml`` of the held-out set.
         """
-        self._folder = folder
+        recipe = (Path(settings.model).stem, settings.imgsz, settings.updates, settings.batch)
+        self._folder = folder / "-".join(map(str, recipe))
         self._settings = settings
         self._oracle = oracle
         self._files = {f.stem: f for f in files}
@@ -59,20 +60,20 @@ class Comparison:
         self._models = YoloModels(settings)
         self._runner = LocalRunner(settings.folder)
 
-    def measured(self, order: str, served: Sequence[str], weights: Path) -> Row:
-        """A row for labels served so far and the weights trained on them."""
-        found = self._kept(f"{order}-{len(served)}", lambda: self._measure(weights))
-        return Row(order, len(served), found["map50"], found["map5095"], self._rare(served))
+    def served(self, names: Sequence[str], tell: Callable[[str], None]) -> Row:
+        """The labels in the order they were served in, all of them to train on.
+
+        Not the weights of the round, which keeps a quarter of its labels to validate with.
+        """
+        tell(f"the order served, {len(names)} labels")
+        return Row("hardfirst", len(names), *self._replayed(f"served-{len(names)}", [Path(n).stem for n in names]))
 
     def uniform(self, labels: int, tell: Callable[[str], None]) -> Row:
-        """The mean of three uniform replays with this many labels, the same updates and the same base."""
+        """The mean of three uniform orders with this many labels, the same updates and the same base."""
         rows = []
         for number, order in enumerate(uniform_orders(self._files, range(REPLAYS)), start=1):
             tell(f"uniform order, replay {number} of {REPLAYS}, {labels} labels")
-            chosen = order[:labels]
-            name = f"uniform{number}-{labels}"
-            found = self._kept(name, lambda c=chosen, n=name: self._measure(self._train(n, c)))  # type: ignore[misc]
-            rows.append((found["map50"], found["map5095"], self._rare(chosen)))
+            rows.append(self._replayed(f"uniform{number}-{labels}", order[:labels]))
         map50, map5095, rare = (sum(r[i] for r in rows) / REPLAYS for i in range(3))
         return Row(f"uniform (mean of {REPLAYS})", labels, map50, map5095, rare)
 
@@ -80,8 +81,10 @@ class Comparison:
         """Stop a training that is under way."""
         self._runner.close()
 
-    def _rare(self, served: Sequence[str]) -> int:
-        return tally([Path(s).stem for s in served], self._truth, self.rare).rare
+    def _replayed(self, name: str, chosen: Sequence[str]) -> tuple[float, float, int]:
+        """mAP50, mAP50-95 and rare boxes of a model trained on these labels."""
+        found = self._kept(name, lambda: self._measure(self._train(name, chosen)))
+        return found["map50"], found["map5095"], tally(chosen, self._truth, self.rare).rare
 
     def _kept(self, name: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
         path = self._folder / f"{name}.json"
