@@ -74,8 +74,8 @@ def require_place(
     option: str,
     path: Path,
     settings: Settings,
-    inputs: Sequence[Path | None] = (),
-    known: Known = lambda _path: False,
+    inputs: Sequence[Path | None],
+    known: Known,
 ) -> None:
     """All of ``require_other``, ``require_free`` and ``require_writable``; raises as they do."""
     require_other(option, path, inputs)

@@ -21,9 +21,11 @@ OFTEN = 256 * 320 * 320
 AT_ONCE = 4 * 320 * 320
 """Pixels in one call of such a model, about: measured with YOLO11n, 4 images of 320 and 1 of 640 are fastest."""
 OWN = 4
-"""Sizes at most that have a model of their own..."""
+"""Sizes at most that have a model of their own, the first that come often..."""
 MEMORY = 256 * 2**20
-"""...and bytes that the weights of all of these may take."""
+"""...and bytes that all of these may take: their weights, and ``PER_PIXEL`` for each pixel of a call."""
+PER_PIXEL = 80
+"""Bytes: YOLO11n keeps 64 to 83, measured at 320, 640 and 1280."""
 
 
 class Sizes:
@@ -39,7 +41,7 @@ class Sizes:
         self._model, self._compile = model, compile_
         self._any = compile_(model).create_infer_request()
         self._own: dict[tuple[int, int], Any] = {}
-        self._free = min(OWN, MEMORY // max(1, weights))
+        self._weights, self._left = weights, MEMORY
         self._seen: Counter[tuple[int, int]] = Counter()
 
     def __call__(self, pixels: Pixels) -> Answer:
@@ -47,7 +49,7 @@ class Sizes:
         size = (pixels.shape[1], pixels.shape[2])
         n = chunk(size)
         if len(pixels) >= n and self._pays(size, len(pixels)):
-            self._add(size, pixels[:n])
+            self._add(size)
         own = self._own.get(size)
         if own is None or len(pixels) < n:
             return run(self._any, pixels)
@@ -62,14 +64,22 @@ class Sizes:
     def _pays(self, size: tuple[int, int], images: int) -> bool:
         """Whether a size that has no model of its own has come often enough for one."""
         self._seen[size] += images
-        return self._free > 0 and size not in self._own and self._seen[size] * size[0] * size[1] >= OFTEN
+        often = self._seen[size] * size[0] * size[1] >= OFTEN
+        made = sum(own is not None for own in self._own.values())
+        return often and size not in self._own and made < OWN and self._cost(size) <= self._left
 
-    def _add(self, size: tuple[int, int], pixels: Pixels) -> None:
-        """Give a size its own model, if that answers about these images, bit for bit, as the one for every size."""
+    def _cost(self, size: tuple[int, int]) -> int:
+        """Bytes that a model of this size takes, about."""
+        return self._weights + PER_PIXEL * chunk(size) * size[0] * size[1]
+
+    def _add(self, size: tuple[int, int]) -> None:
+        """Give a size its own model, if that answers about noise, bit for bit, as the one for every size."""
         self._own[size] = None
+        # Not about real images: where a network answers nothing but zeros, everything is equal.
+        pixels = np.random.default_rng(0).random((chunk(size), *size, 3), dtype=np.float32)
         try:
             model = self._model.clone()
-            model.reshape([len(pixels), *size, 3])
+            model.reshape(list(pixels.shape))
             own = self._compile(model).create_infer_request()
             expected = _copied(run(self._any, pixels))
             equal = all(map(np.array_equal, run(own, pixels), expected))
@@ -79,7 +89,7 @@ class Sizes:
             return
         if equal:
             self._own[size] = own
-            self._free -= 1
+            self._left -= self._cost(size)
         log.debug("OpenVINO for %d x %d pixels alone: %s", *size[::-1], "in use" if equal else "not equal, not used")
 
 

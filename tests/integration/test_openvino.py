@@ -139,10 +139,14 @@ def test_an_image_gives_the_same_bits_before_and_after_its_size_has_a_model_of_i
         np.testing.assert_array_equal(mine.instances.scores, other.instances.scores)
 
 
-def test_more_looks_are_torchs_too(yolo11: Path, photos: list[Path], load: Load) -> None:
+@pytest.mark.parametrize("often", [1, 1 << 40])
+def test_more_looks_are_torchs_too(
+    yolo11: Path, photos: list[Path], load: Load, monkeypatch: pytest.MonkeyPatch, often: int
+) -> None:
+    monkeypatch.setattr("common.yolo.sizes.OFTEN", often)
     views = ("flip", "half", "heads")
     ours, theirs = (load(yolo11, SIZE, engine, views=views) for engine in ("openvino", "torch"))
-    for mine, other in zip(seen(ours.predict(photos[:2])), seen(theirs.predict(photos[:2])), strict=True):
+    for mine, other in zip(seen(ours.predict(photos)), seen(theirs.predict(photos)), strict=True):
         assert mine.committee is not None
         assert other.committee is not None
         assert mine.committee.shape == other.committee.shape

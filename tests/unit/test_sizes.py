@@ -99,12 +99,21 @@ def test_images_of_other_sizes_go_on_as_before() -> None:
     assert model.calls[-1] == 4
 
 
-def test_single_images_make_no_size_frequent() -> None:
+def test_fewer_images_than_one_call_holds_make_no_size_frequent() -> None:
     model = FakeModel()
     answer = of(model)
     for _ in range(40):
-        assert_answers(answer, images(1))
+        assert_answers(answer, images(3))
     assert not model.copies
+
+
+def test_single_images_count_where_one_is_a_call() -> None:
+    model = FakeModel()
+    answer = of(model)
+    for _ in range(4):
+        assert_answers(answer, images(1, (16, 16)))
+    (own,) = model.copies
+    assert own.shape == [1, 16, 16, 3]
 
 
 @pytest.mark.parametrize(("weights", "allowed"), [(1, 4), (100 * 2**20, 2), (200 * 2**20, 1), (300 * 2**20, 0)])
@@ -114,6 +123,15 @@ def test_memory_decides_how_many_sizes_have_their_own(weights: int, allowed: int
     for side in (8, 16, 24, 32, 40, 48):
         assert_answers(answer, images(16, (side, 8)))
     assert len(model.copies) == allowed
+
+
+def test_large_images_take_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "MEMORY", sizes.PER_PIXEL * 2 * 32 * 32)
+    model = FakeModel()
+    answer = of(model)
+    for side in (32, 40, 48):
+        assert_answers(answer, images(4, (side, 32)))
+    assert [own.shape for own in model.copies] == [[1, 32, 32, 3]]
 
 
 def test_a_model_that_answers_differently_is_not_used_nor_asked_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -72,8 +72,9 @@ def gather(
 ) -> tuple[list[UnitResult], list[str]]:
     """Units that have a reference and at least uniform whole, and one sentence for everything that is not whole.
 
-    All arms of a unit begin with the same training. Where that was done again for a later arm, on another machine whose
-    last digits differ, the figures of uniform stand for it: no arm is ahead or behind before it has chosen anything.
+    All arms of a unit begin with the same training. Where it was done again for a later arm and came out otherwise, by
+    another version or on another machine, the figures of uniform stand for it: no arm is ahead or behind before it has
+    chosen anything.
     """
     units = {(r["data"], r["seed"]): UnitResult((r["data"], r["seed"]), r["round"]) for r in references}
     missing: list[str] = []

@@ -61,7 +61,7 @@ def require_folder(out: Path) -> None:
     real = Path(os.path.realpath(out))
     if os.path.lexists(real) and not real.is_dir():
         raise SettingError(f"--out is {out}, which is no folder: name one for the results")
-    require_place("--out", out, load(), known=lambda there: (there / SETTINGS).is_file())
+    require_place("--out", out, load(), (), lambda there: (there / SETTINGS).is_file())
 
 
 def check(run: Run) -> None:
