@@ -297,12 +297,13 @@ def test_predictions_from_before_doubt_and_gradient_were_per_class_are_read_with
     assert np.array_equal(one.instances.scores, made[0].instances.scores)  # type: ignore[union-attr]
 
 
-def test_every_round_says_on_which_device_it_was_played(tmp_path: Path) -> None:
+def test_every_round_says_by_which_device_and_versions_it_was_played(tmp_path: Path) -> None:
     unit = make_unit()
     task = make_task(tmp_path, (UNIFORM,))
+    old, new = ({"device": device, "versions": {"torch": torch}} for device, torch in (("cpu", "1"), ("cuda:0", "2")))
     with pytest.raises(KeyboardInterrupt):
-        play(task, unit, FakeLearner(unit, fails_at=3), {"device": "cpu"})
-    assert play(task, unit, FakeLearner(unit), {"device": "cuda:0"})
-    assert json.loads((task.folder / "full.json").read_text())["round"]["device"] == "cpu"
+        play(task, unit, FakeLearner(unit, fails_at=3), old)
+    assert play(task, unit, FakeLearner(unit), new)
+    assert json.loads((task.folder / "full.json").read_text())["round"].items() >= old.items()
     played = json.loads(task.arm_file(UNIFORM).read_text())["rounds"]
-    assert [one["device"] for one in played] == ["cpu", "cuda:0", "cuda:0"]
+    assert [{name: one[name] for name in old} for one in played] == [old, new, new]

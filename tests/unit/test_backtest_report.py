@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from common.cli import main
 from common.experiments.backtest.arms import AA
+from common.experiments.backtest.provenance import told
 from common.experiments.backtest.report import gather, losses, summarise
-from common.experiments.backtest.tables import device_sentence, noise_sentence, sentences, tables
+from common.experiments.backtest.tables import noise_sentence, sentences, tables
 
 LABELS = (4, 8, 16)
 
@@ -118,13 +119,39 @@ def test_a_table_in_which_nothing_is_decided_has_no_figures() -> None:
 
 def test_rounds_of_several_devices_are_told_about() -> None:
     records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95, 1])]
-    assert device_sentence(records, [full()]) == []
+    assert told(records, [full()]) == []
     for r, device in zip(records, ("cpu", "cuda:0"), strict=True):
         r["rounds"] = [one | {"device": device} for one in r["rounds"]]
-    assert device_sentence(records[:1], [full()]) == []
-    assert device_sentence(records, [full()]) == [
+    assert told(records[:1], [full()]) == []
+    assert told(records, [full()]) == [
         "Trained on several devices, whose arithmetic differs in the last digits: 3 rounds on cpu, 3 rounds on cuda:0."
     ]
+
+
+def test_rounds_of_several_versions_are_told_about() -> None:
+    records = [record("uniform", [0, 0.5, 0.95]), record("hybrid", [0, 0.95, 1])]
+    old, new = ({"torch": number, "python": "3.11.7"} for number in ("2.14.0", "2.15.0"))
+    records[0]["versions"] = old
+    assert told(records, [full()]) == []
+    records[1]["versions"] = new
+    records[1]["rounds"][0]["versions"] = old
+    reference = full() | {"versions": new}
+    assert told(records, [reference]) == [
+        "Played with several versions, which may train otherwise: torch 2.14.0 (4 rounds), 2.15.0 (3 rounds)."
+    ]
+
+
+def test_a_first_training_that_came_out_otherwise_is_told_about() -> None:
+    records = [record("uniform", [0.3, 0.5, 0.95]), record("hybrid", [0.3, 0.95, 1])]
+    records += [record("uniform", [0.2, 0.5, 0.95], 1), record("hybrid", [0.2, 0.95, 1], 1)]
+    assert told(records, [full(0), full(1)]) == []
+    records += [record("additive", [0.25, 0.5, 0.95], 1), record(AA, [0.21, 0.5, 0.95], 1)]
+    (said,) = told(records, [full(0), full(1)])
+    assert "cards-1 (2 arms, up to 0.0500)." in said
+    assert "cards-0" not in said
+    for r in records[-2:]:
+        r["rounds"][0]["picked"] = ["another image"]
+    assert told(records, [full(0), full(1)]) == [], "another training, then"
 
 
 def test_no_arm_is_behind_before_it_has_chosen_anything() -> None:

@@ -105,8 +105,8 @@ def _play_arm(task: Task, unit: Unit, arm: Arm, learner: Learner, header: dict[s
 
 
 def _where(header: dict[str, Any]) -> dict[str, Any]:
-    """What a round keeps of the facts, because it may differ from the next one's."""
-    return {"device": header["device"]} if "device" in header else {}
+    """The facts that a round keeps, because they may differ from the next one's."""
+    return {name: header[name] for name in ("device", "versions") if name in header}
 
 
 def _described(sample: TrainingSample) -> bytes | None:

@@ -25,15 +25,15 @@ def progress(*, quiet: bool = False) -> AbstractContextManager[terminal.Tell]:
 
 def show(out: Path, *, as_json: bool = False) -> None:
     """Make the report of a folder of results; print its tables and say where its files are, or print it as JSON."""
-    from common.experiments.backtest import runs
+    from common.experiments.backtest import provenance, runs
     from common.experiments.backtest.report import gather, long_rows, summarise
-    from common.experiments.backtest.tables import device_sentence, noise_sentence, sentences, tables
+    from common.experiments.backtest.tables import noise_sentence, sentences, tables
 
     records, references = runs.results(out)
     units, missing = gather(records, references)
     summary = summarise(units)
     said = [noise_sentence(summary)] if units else ["No unit is played to its end yet."]
-    said += sentences(summary, missing) + device_sentence(records, references)
+    said += sentences(summary, missing) + provenance.told(records, references)
     made = tables(summary) if units else []
     files.write_json(out / "report.json", summary | {"said": said})
     _write_csv(out / "report.csv", list(long_rows(records, references)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,16 +153,6 @@ def _reached(found: dict[str, Any]) -> str:
     if found["kind"] == "first":
         return f"saturated at {found['x']:.0f}"
     return f"> {found['x']:.0f}" if found["kind"] == "censored" else f"{found['x']:.1f}"
-
-
-def device_sentence(records: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> list[str]:
-    """Where rounds were played on several devices; nothing is said of rounds that do not name theirs."""
-    rounds = [one for r in records for one in r["rounds"]] + [r["round"] for r in references]
-    found = Counter(one["device"] for one in rounds if "device" in one)
-    if len(found) < 2:
-        return []
-    told = ", ".join(f"{n} rounds on {name}" for name, n in sorted(found.items()))
-    return [f"Trained on several devices, whose arithmetic differs in the last digits: {told}."]
 
 
 def sentences(summary: dict[str, Any], missing: Sequence[str]) -> list[str]:
