@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,39 +14,16 @@ from common.domain import Ints
 from common.errors import MediaError, SettingError
 from common.experiments.files import SUFFIXES, Found, find_labelled, look, plain, utf8
 from common.experiments.output import followed, require_file, require_other, require_place, weights_of
+from common.experiments.rank_rows import cards_of, cells_of, is_ours, write_csv
 from common.experiments.ranking import Classes, Ranking, Wish, label_counts, project_classes, rank
 from common.experiments.scoring import Scored, Scorer
-from common.experiments.sheet import FIRST, Card, draw_sheet, is_sheet, save_sheet
+from common.experiments.sheet import FIRST, draw_sheet, is_sheet, save_sheet
 from common.loop.lookalikes import near_duplicates
 from common.ports import Model, Models
 from common.store import Store
 from common.strategies import REGISTRY
 from common.yolo.files import replacing
 
-COLUMNS = {
-    "rank": "Place in the queue, from 1: label this one first",
-    "path": "The image, as the folder or the list spells it",
-    "utility": "How informative the strategy holds the image, in [0, 1]; it need not fall along the order",
-    "reason": "Why this image, in words",
-    "boxes": "Boxes the model draws, from confidence .05 up",
-    "uncertain_boxes": "Of these, the ones the model is unsure of (hybrid)",
-    "uncertainty": "Share of the images that are less informative to the model, in [0, 1] (hybrid)",
-    "typicality": "Share of the images that are less typical, in [0, 1] (hybrid)",
-    "distance": "To the nearest labelled or earlier image when this one was picked, in [0, 2] (hybrid, core_set)",
-    "rare_class": "A class with few labels that the image may show (hybrid)",
-    "nearest_labelled": "The labelled image that is most alike",
-    "nearest_labelled_distance": "To that one, in [0, 2]",
-    "duplicate_group": "Number of the group of near-duplicates, counted along the queue; empty without one",
-    "duplicate_of": "The labelled or better placed image of that group",
-    "outlier": "yes = unlike all other images, held back (hybrid, and every strategy with `guard=true`)",
-    "random_slice": "yes = drawn by chance to measure against (with `--random-slice`)",
-    "problem": "Why the image could not be read; such images come last",
-}
-"""Column of the CSV -> what it says. Columns are never renamed, moved or dropped, new ones come at the end."""
-
-
-_HEAD = ",".join(list(COLUMNS)[:8])
-"""How every order begins, also one of an older version."""
 SHOWN_PROBLEMS = 10
 """Unreadable images named on the terminal; the CSV names all."""
 CLEAR, KNOWN_SHARE = 0.25, 0.1
@@ -94,7 +70,7 @@ class Request:
     def require_places(self, settings: Settings) -> None:
         """Raise SettingError where a result cannot be written, or would be written over what hardfirst needs."""
         for option, path in self._places:
-            require_place(option, path, settings, weights_of(settings), _is_ours)
+            require_place(option, path, settings, weights_of(settings), is_ours)
 
     @property
     def _places(self) -> list[tuple[str, Path]]:
@@ -157,20 +133,10 @@ def run(request: Request, settings: Settings, store: Store, models: Models, mode
     notes += [f"{len(sheets)} contact sheets of hardfirst are left out, such as {sheets[0]}"] if sheets else []
     notes += scorer.notes
     notes += _notes(model, classes, scored, silent) + _strangers(settings, made)
-    report = Report(_rows(made), _summary(request, settings, model, scored, made), notes)
+    report = Report(cells_of(made), _summary(request, settings, model, scored, made), notes)
     report.summary["label_files"] = with_label
     _write(request, report, made)
     return report
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file is an order or a contact sheet, which another run may write over."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_HEAD)).decode("utf-8", "replace")
-    except OSError:
-        return False
-    return head == _HEAD or is_sheet(path)
 
 
 def _images(source: Path) -> tuple[Found, list[Path]]:
@@ -186,47 +152,6 @@ def _images(source: Path) -> tuple[Found, list[Path]]:
 def _groups(scored: Scored) -> Ints:
     bodies = [None if f.problem else scored.descriptors.get(f.sha256) for f in scored.files]
     return near_duplicates(bodies, lambda i: scored.files[i].path)
-
-
-def _rows(made: Ranking) -> list[dict[str, Any]]:
-    """Cells of the CSV, by column."""
-    numbers, originals = _duplicates(made)
-    rows = []
-    for place, row in enumerate(made.chosen.order.tolist()):
-        part, near = made.chosen.parts[place], made.nearest[place]
-        cells = {
-            "rank": place + 1,
-            "path": str(made.paths[row]),
-            "utility": round(float(made.chosen.utility[place]), 6),
-            "reason": str(part["reason"]),
-            "boxes": int(made.pool.detections.counts[row]) if made.pool.readable[row] else None,
-            "uncertain_boxes": part.get("uncertain_boxes"),
-            "uncertainty": part.get("A"),
-            "typicality": part.get("T"),
-            "distance": part.get("distance"),
-            "rare_class": part.get("rare_class"),
-            "nearest_labelled": str(made.paths[near[0]]) if near else None,
-            "nearest_labelled_distance": round(near[1], 4) if near else None,
-            "duplicate_group": numbers.get(int(made.pool.group[row])),
-            "duplicate_of": originals.get(row),
-            "outlier": "yes" if part.get("outlier") else None,
-            "random_slice": "yes" if part.get("random_slice") else None,
-            "problem": made.problems[row] or None,
-        }
-        rows.append(cells)
-    return rows
-
-
-def _duplicates(made: Ranking) -> tuple[dict[int, int], dict[int, str]]:
-    """({group -> its number along the queue}, {row -> path of the member that stands for its group})."""
-    group, first = made.pool.group, dict[int, int]()
-    for row in [*made.pool.labelled_rows.tolist(), *made.chosen.order.tolist()]:
-        if group[row] >= 0:
-            first.setdefault(int(group[row]), row)
-    queued = [int(group[row]) for row in made.chosen.order.tolist() if group[row] >= 0]
-    numbers = {g: number for number, g in enumerate(dict.fromkeys(queued), 1)}
-    rows = [row for row in made.chosen.order.tolist() if group[row] >= 0]
-    return numbers, {row: str(made.paths[first[int(group[row])]]) for row in rows if first[int(group[row])] != row}
 
 
 def _summary(request: Request, settings: Settings, model: Model, scored: Scored, made: Ranking) -> dict[str, Any]:
@@ -287,43 +212,6 @@ def _write(request: Request, report: Report, made: Ranking) -> None:
             title = f"The first {min(FIRST, len(report.rows))} of {count} images to label"
             told = f"{Path(report.summary['model']).name} · {report.summary['strategy']}"
             with replacing(followed(request.sheet)) as fresh:
-                save_sheet(draw_sheet(_cards(report.rows, made), title, told), fresh)
+                save_sheet(draw_sheet(cards_of(report.rows, made), title, told), fresh)
     except OSError as error:
         raise SettingError(f"{writing} cannot be written: {error.strerror or error}") from error
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows under ``COLUMNS``, atomically; a cell without a value is empty. Raises OSError."""
-    with replacing(path) as fresh, fresh.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _cards(rows: Sequence[dict[str, Any]], made: Ranking) -> list[Card]:
-    """What the sheet shows of the first rows."""
-    cards = []
-    d = made.pool.detections
-    for cells, row in zip(rows[:FIRST], made.chosen.order.tolist(), strict=False):
-        some = slice(int(d.offsets[row]), int(d.offsets[row + 1]))
-        label = d.scores[some].argmax(axis=1) if d.scores.shape[1] else np.zeros(0, np.int64)
-        said = made.predictions[row]
-        cards.append(
-            Card(
-                path=made.paths[row],
-                rank=cells["rank"],
-                utility=cells["utility"],
-                reason=cells["problem"] or cells["reason"],
-                size=(said.width, said.height) if said else (0, 0),
-                boxes=d.boxes[some],
-                scores=d.confidence[some],
-                names=[made.pool.class_name(int(c)) for c in label],
-                marks=_marks(cells),
-            )
-        )
-    return cards
-
-
-def _marks(cells: dict[str, Any]) -> list[str]:
-    names = {"duplicate_of": "near-duplicate", "outlier": "outlier", "random_slice": "random slice"}
-    return [word for column, word in names.items() if cells[column]]

@@ -19,7 +19,7 @@ from common.loop.ordering import slice_hash
 from common.loop.project_settings import whole_options
 from common.loop.publishing import columns
 from common.ports import Model
-from common.sample.oracle import FolderOracle, class_names
+from common.sample.oracle import FolderOracle, class_names, listed_names
 from common.strategies import Pool, Selection, query
 from common.strategies.screening import directions
 
@@ -91,12 +91,7 @@ def read_names(data: Path) -> tuple[str, ...]:
         told = yaml.safe_load(data.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingError(f"--data {data} cannot be read as YAML: give the path of a data.yaml with names") from error
-    names = told.get("names") if isinstance(told, dict) else None
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names or len({str(n) for n in names}) != len(names):
-        raise SettingError(f"--data {data}: names must be distinct class names, a list or numbered from 0")
-    return tuple(str(n) for n in names)
+    return listed_names(f"--data {data}", told.get("names") if isinstance(told, dict) else None)
 
 
 def label_counts(images: Sequence[Path], classes: Classes) -> tuple[Ints, int, str]:

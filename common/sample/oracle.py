@@ -125,31 +125,37 @@ def class_names(folder: Path) -> tuple[str, ...]:
                 lines = (place / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingError(_unread(place / "classes.txt", error, "one class name per line")) from error
-            return _checked(place / "classes.txt", [line.strip() for line in lines if line.strip()])
+            return _once(place / "classes.txt", [line.strip() for line in lines if line.strip()])
         for name in ("data.yaml", "data.yml"):
             if (place / name).is_file():
-                return _checked(place / name, _names_in(place / name))
+                return _names_in(place / name)
     raise SettingError(
         f"nothing says what the class numbers in {folder} mean; put classes.txt (one name per line) "
         "or data.yaml (with names) beside the labels, or give the names"
     )
 
 
-def _names_in(path: Path) -> list[str]:
-    """The ``names`` of a data.yaml, a list or a mapping from 0 up."""
+def _names_in(path: Path) -> tuple[str, ...]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} cannot be read as YAML; it must hold names, the classes in order") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            raise SettingError(f"names in {path} must be numbered from 0 without gaps, got {sorted(names, key=str)}")
-        names = [names[i] for i in range(len(names))]
-    return [str(n) for n in names] if isinstance(names, list) else []
+    return listed_names(str(path), content.get("names") if isinstance(content, dict) else None)
 
 
-def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
+def listed_names(where: str, names: object) -> tuple[str, ...]:
+    """What ``names`` of a data.yaml says, a list or a mapping from 0 up; ``where`` is its path. Raises SettingError."""
+    told: object = names
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        told = [names[i] for i in range(len(names))]
+    if not isinstance(told, list) or not told or len({str(n) for n in told}) != len(told):
+        raise SettingError(
+            f"{where}: names must be distinct class names, a list or numbered from 0 without gaps, got {names!r:.200}"
+        )
+    return tuple(str(n) for n in told)
+
+
+def _once(path: Path, names: list[str]) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names):
         raise SettingError(f"{path} must name every class once, got {names}")
     return tuple(names)

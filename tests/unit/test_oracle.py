@@ -43,7 +43,7 @@ def test_a_label_file_that_is_not_utf8_is_named_in_one_sentence(labels: Path) ->
 
 def test_numbers_and_words_mixed_in_names_are_one_sentence(labels: Path) -> None:
     (labels.parent / "data.yaml").write_text("names: {0: gear, one: bolt}\n")
-    with pytest.raises(SettingError, match="must be numbered from 0 without gaps"):
+    with pytest.raises(SettingError, match="numbered from 0 without gaps, got"):
         class_names(labels)
 
 

@@ -17,7 +17,7 @@ from common.domain import Prediction
 from common.errors import MediaError, SettingError, UnknownNameError
 from common.experiments import scoring
 from common.experiments.files import look
-from common.experiments.rank import COLUMNS
+from common.experiments.rank_rows import COLUMNS
 from common.experiments.ranking import Wish, project_classes
 from common.experiments.scoring import Scorer
 from common.ports import Model

@@ -19,6 +19,7 @@ from common.domain import Ints, Label, LabelledBox
 from common.errors import SettingError
 from common.experiments.files import is_utf8, plain, read_lines
 from common.ports import TrainingSample
+from common.sample.oracle import listed_names
 from common.yolo import files
 from common.yolo.dataset import SUFFIXES
 
@@ -75,7 +76,7 @@ def load(path: Path, name: str = "", groups: Path | None = None) -> DataSet:
     """
     told = _yaml(path)
     root = path.resolve().parent / str(told.get("path") or ".")
-    classes = _classes(path, told.get("names"))
+    classes = listed_names(str(path), told.get("names"))
     splits = {split: _samples(path, root, told.get(split), split, classes) for split in ("train", "val")}
     ids = Counter(s.id for split in splits.values() for s in split)
     twice = [i for i, n in ids.items() if n > 1]
@@ -133,14 +134,6 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not isinstance(told, dict) or not {"train", "val", "names"} <= set(told):
         raise SettingError(f"--data {path} needs the keys train, val and names")
     return told
-
-
-def _classes(path: Path, names: Any) -> tuple[str, ...]:
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names or len({str(n) for n in names}) != len(names):
-        raise SettingError(f"{path}: names must be distinct class names, a list or numbered from 0")
-    return tuple(str(n) for n in names)
 
 
 def _samples(path: Path, root: Path, told: Any, split: str, classes: Sequence[str]) -> list[TrainingSample]:
