@@ -16,32 +16,7 @@ from common.experiments.backtest.arms import AA
 from common.experiments.backtest.provenance import told
 from common.experiments.backtest.report import gather, losses, summarise
 from common.experiments.backtest.tables import noise_sentence, sentences, tables
-
-LABELS = (4, 8, 16)
-
-
-def one(labels: int, quality: float, boxes: int | None = None) -> dict[str, Any]:
-    boxes = 2 * labels if boxes is None else boxes
-    metrics = {"map5095": quality, "map50": quality, "worst_quarter": quality / 2}
-    return {
-        "labels": labels,
-        "boxes": boxes,
-        "hours": (5 * labels + 7 * boxes) / 3600,
-        "picked": [],
-        "metrics": metrics,
-        "updates": 10,
-    }
-
-
-def record(
-    arm: str, qualities: Sequence[float], seed: int = 0, data: str = "cards", boxes: int | None = None
-) -> dict[str, Any]:
-    rounds = [one(n, q, boxes and boxes * n) for n, q in zip(LABELS, qualities, strict=False)]
-    return {"data": data, "seed": seed, "arm": arm, "complete": len(rounds) == len(LABELS), "rounds": rounds}
-
-
-def full(seed: int = 0, data: str = "cards", quality: float = 1.0) -> dict[str, Any]:
-    return {"data": data, "seed": seed, "round": one(100, quality)}
+from tests.unit.backtest_records import full, record
 
 
 def arms(records: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -249,7 +224,9 @@ def test_report_writes_what_it_prints(tmp_path: Path) -> None:
     assert rows[0]["arm"] == "uniform"
     assert set(rows[0]) >= {"data", "seed", "arm", "labels", "boxes", "hours", "map5095", "map50", "worst_quarter"}
     markdown = (tmp_path / "report.md").read_text()
-    assert markdown.startswith("Noise")
+    assert markdown.startswith("### What would have been saved")
+    assert markdown.index(report["answer"][0]) < markdown.index("Noise")
+    assert done.output.index(report["answer"][0]) > done.output.index("core_set loses"), "where a terminal stands still"
     assert markdown.count("\n### ") == 6
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -262,4 +239,5 @@ def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["backtest", "--report", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "No unit is played to its end yet" in done.output
+    assert "What would have been saved" not in done.output
     assert not (tmp_path / "curves.png").exists()
