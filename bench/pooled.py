@@ -3,7 +3,8 @@
 Once as the single reports count, against the one draw of uniform order; once against the mean of both draws that every
 unit has (uniform and its A/A repeat), which halves the chance in the baseline and leaves nothing to measure noise with;
 once only the units in which every arm was played, so that arms can be compared with each other; once only the units in
-which one version of the training made everything, because another version draws other augmentations from the same seed.
+which one version of the training made everything, because another version draws other augmentations from the same
+seed; and once with pools in the place of units, because units of a pool share its photographs and its validation set.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from bench.efficiency import DOCS, EXPERIMENTS
 from common.experiments.backtest import runs
 from common.experiments.backtest.arms import AA, UNIFORM
 from common.experiments.backtest.report import TARGETS, UnitResult, gather, summarise
+from common.experiments.backtest.statistics import mean_interval, pooled_saving, sign_flip
 from common.experiments.backtest.tables import Table, interval
 from common.yolo import files
 
@@ -39,6 +43,7 @@ def text() -> str:
         _table("Against the mean of two draws of uniform order", gather(both, references)[0]),
         _table("Only where every arm was played, against one draw", [u for u in units if arms == set(u.rounds)]),
         _table("Only where one version of the training made all of these arms, against one draw", _alike(units)),
+        _by_pool(units),
     ]
     return "\n\n".join(table.markdown() for table in tables) + "\n"
 
@@ -49,9 +54,14 @@ def _alike(units: Sequence[UnitResult]) -> list[UnitResult]:
     The commit that changed which random numbers a training draws also changed the order of a round's metrics: that
     order tells them apart.
     """
-    common = set.intersection(*(set(unit.rounds) for unit in units))
-    found = [replace(u, rounds={arm: r for arm, r in u.rounds.items() if arm in common}) for u in units]
+    found = _common(units)
     return [u for u in found if len({tuple(r["metrics"]) for rounds in u.rounds.values() for r in rounds}) == 1]
+
+
+def _common(units: Sequence[UnitResult]) -> list[UnitResult]:
+    """Units with the arms that every unit has, and no other."""
+    common = set.intersection(*(set(unit.rounds) for unit in units))
+    return [replace(u, rounds={arm: r for arm, r in u.rounds.items() if arm in common}) for u in units]
 
 
 def _table(title: str, units: Sequence[UnitResult]) -> Table:
@@ -60,6 +70,43 @@ def _table(title: str, units: Sequence[UnitResult]) -> Table:
     saved = (f"labels saved to {t:.0%}, pooled [{level}]" for t in TARGETS)
     heads = ("arm", "units", "area", f"minus uniform [{level}]", "p", "p (Holm)", "won / lost", *saved)
     return Table(f"{title}, {len(units)} units", heads, [_row(arm) for arm in summary["arms"]])
+
+
+def _by_pool(units: Sequence[UnitResult]) -> Table:
+    """What the intervals of units leave out: would other pools of photographs say the same?
+
+    A pool counts by the mean of its units; savings are sums, and whole pools are drawn for their intervals.
+    """
+    summary = summarise(_common(units))
+    level = f"{summary['level']:.0%}"
+    saved = (f"labels saved to {t:.0%}, pooled [{level}]" for t in TARGETS)
+    heads = ("arm", "pools", f"area minus uniform [{level}]", "p", "pools won / lost", *saved)
+    pool = {unit["unit"]: unit["data"] for unit in summary["units"]}
+    rows = [_pool_row(arm, pool) for arm in summary["arms"] if arm["arm"] != UNIFORM]
+    return Table(f"Pools in the place of units, {len(set(pool.values()))} pools", heads, rows)
+
+
+def _pool_row(arm: dict[str, Any], pool: dict[str, str]) -> tuple[str, ...]:
+    rng = np.random.default_rng(0)
+    found = [data["difference"] for data in arm["data"].values()]
+    won = sum(difference > 0 for difference in found)
+    cells = [_saved_by_pool(arm["savings"]["labels"][f"{t:.0%}"]["per_unit"], pool, rng) for t in TARGETS]
+    told = _interval(mean_interval(found, rng), "+.4f")
+    return (arm["arm"], str(len(found)), told, f"{sign_flip(found, rng):.4f}", f"{won} / {len(found) - won}", *cells)
+
+
+def _saved_by_pool(per_unit: dict[str, Any], pool: dict[str, str], rng: np.random.Generator) -> str:
+    spent: dict[str, list[float]] = {}
+    for unit, saving in per_unit.items():
+        if saving is not None:
+            sums = spent.setdefault(pool[unit], [0.0, 0.0])
+            sums[0] += (1 - saving["value"]) * saving["uniform"]
+            sums[1] += saving["uniform"]
+    return _interval(mean_interval(np.array(list(spent.values())), rng, pooled_saving), "+.0%")
+
+
+def _interval(found: tuple[float, float, float], kind: str) -> str:
+    return interval(dict(zip(("mean", "low", "high"), found, strict=True)), kind)
 
 
 def _row(arm: dict[str, Any]) -> tuple[str, ...]:
