@@ -22,7 +22,12 @@ THINKING_S = 0.3
 def main(url: str, token: str, project: str) -> None:
     """Work until standard input ends."""
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+
+    def listen() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     headers = {"Authorization": f"Token {token}"}
     with httpx.Client(base_url=url, headers=headers, timeout=300, trust_env=False) as client:
         while not over.wait(THINKING_S):

@@ -76,7 +76,7 @@ def _arms(files: Sequence[Path], converted: Path) -> dict[str, Arm]:
 
     default = detector()
     batches = _batches(default, files, default.batch)
-    looks = {**{v: {"views": [v]} for v in VIEWS}, MEMBER: {"members": [inputs.weights()]}}
+    looks: dict[str, dict[str, Any]] = {**{v: {"views": [v]} for v in VIEWS}, MEMBER: {"members": [inputs.weights()]}}
     made = {DEFAULT: default, TORCH: detector("torch"), **{name: detector(**wanted) for name, wanted in looks.items()}}
 
     def scoring(one: YoloDetector) -> Arm:

@@ -162,9 +162,8 @@ def read(url: str, token: str, project: str, folder: Path) -> None:
     lap("metadata")
     answers = sum(len(found) for _, found in port.annotations())
     lap("annotations")
-    limits = {"max_bytes": 2**26, "max_pixels": 10**8, "cache_bytes": 2**34}
     problems: Counter[str] = Counter()
-    with MediaLibrary(folder / "images", allow_hosts=(), **limits) as media:
+    with MediaLibrary(folder / "images", allow_hosts=(), max_bytes=2**26, max_pixels=10**8, cache_bytes=2**34) as media:
         for start in range(0, len(samples), FETCH_SLICE):
             source = Source(port.media_origin(), port.media_headers(), port.media_bulk)
             urls = [port.media_url(s.id, s.uri) for s in samples[start : start + FETCH_SLICE]]

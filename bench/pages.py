@@ -188,6 +188,9 @@ def paths(count: int) -> Paths:
     def queue(**given: Any) -> Callable[[int], str]:
         return lambda _: f"{project}/queue?{urlencode(given)}"
 
+    def page(name: str) -> Callable[[int], str]:
+        return lambda _: f"{project}/{name}"
+
     return {
         "queue": queue(),
         "queue, after a pause": queue(),
@@ -200,7 +203,7 @@ def paths(count: int) -> Paths:
         "queue, unreadable": queue(show="unreadable"),
         "queue, a reason": queue(reason="nearest"),
         "queue, a reason, last page": queue(reason="drawn", start=waiting // 600 * 60),
-        **{name: lambda _, name=name: f"{project}/{name}" for name in VIEWS},
+        **{name: page(name) for name in VIEWS},
         "home": lambda _: "/",
         "thumbnail, first time": lambda i: f"{project}/thumbnails/{i}",
         "thumbnail, again": lambda i: f"{project}/thumbnails/{i}",

@@ -158,18 +158,18 @@ def _publish(
     clock, blocks = Clock(), []
     row = tools.store.projects.get(f"label-studio:{ours.id}")
     assert row is not None  # noqa: S101 - it was stored just now
-    platform, publication = tools.open(row), None
+    platform = tools.open(row)
     with server.client() as http:
         for repeat in range(FIRST_BLOCKS):  # of a new order each; the last one goes on to its end
             size = min(tools.settings.first_block, len(order))
             with clock.span("bare"):
                 _import(http, twin.id, [_bare(task, repeat) for task in twin.tasks[:size]])
             with clock.span("ours"):
-                publication = _create(tools, row.key, order)
+                newest = _create(tools, row.key, order).id
                 publish_step(tools, row, platform)
             _tell(clock, size)
         blocks.append(size)
-        while (publication := tools.store.publications.get(publication.id)).sent < publication.total:
+        while (publication := tools.store.publications.get(newest)).sent < publication.total:
             sent = publication.sent
             size = min(block_size(tools, publication), len(order) - sent)
             with clock.span("bare"):

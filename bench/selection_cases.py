@@ -32,7 +32,7 @@ def features(path: str, rows: str, width: str, kind: str, dtype: str) -> dict[st
     n, d = int(rows), int(width)
     centres = rng.standard_normal((max(2, n // 40), 32), dtype=np.float32)
     mix = rng.standard_normal((32, d), dtype=np.float32)
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(n, d))
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(n, d))  # type: ignore[no-untyped-call]
     for start in range(0, n, TILE):
         count = min(TILE, n - start)
         block = rng.standard_normal((count, d), dtype=np.float32)

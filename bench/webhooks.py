@@ -76,7 +76,12 @@ def _project(stage: Stage, folder: Path) -> list[int]:
     oracle = FolderOracle(folder / "labels", inputs.class_names(folder))
     project = stage.project("bench", rectangles(oracle.classes), files)
     with stage.server.client() as http:
-        query = {"project": project, "page_size": 1000, "fields": "task_only", "include": "id,data"}
+        query: dict[str, str | int] = {
+            "project": project,
+            "page_size": 1000,
+            "fields": "task_only",
+            "include": "id,data",
+        }
         found = http.get("/api/tasks", params=query).raise_for_status().json()["tasks"]
         for task in found[:LABELLED]:
             boxes = oracle.answer(task["data"]["image"])
