@@ -4,7 +4,7 @@ Once as the single reports count, against the one draw of uniform order; once ag
 unit has (uniform and its A/A repeat), which halves the chance in the baseline and leaves nothing to measure noise with;
 once only the units in which every arm was played, so that arms can be compared with each other; once only the units in
 which one version of the training made everything, because another version draws other augmentations from the same
-seed; and once with pools in the place of units, because units of a pool share its photographs and its validation set.
+seed; and once for each source of photographs, because its pools share them and its validation set.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from bench.efficiency import DOCS, EXPERIMENTS
 from common.experiments.backtest import runs
 from common.experiments.backtest.arms import AA, UNIFORM
 from common.experiments.backtest.report import TARGETS, UnitResult, gather, summarise
-from common.experiments.backtest.statistics import mean_interval, pooled_saving, sign_flip
 from common.experiments.backtest.tables import Table, interval
 from common.yolo import files
 
@@ -43,7 +40,7 @@ def text() -> str:
         _table("Against the mean of two draws of uniform order", gather(both, references)[0]),
         _table("Only where every arm was played, against one draw", [u for u in units if arms == set(u.rounds)]),
         _table("Only where one version of the training made all of these arms, against one draw", _alike(units)),
-        _by_pool(units),
+        *_by_source(units),
     ]
     return "\n\n".join(table.markdown() for table in tables) + "\n"
 
@@ -72,41 +69,18 @@ def _table(title: str, units: Sequence[UnitResult]) -> Table:
     return Table(f"{title}, {len(units)} units", heads, [_row(arm) for arm in summary["arms"]])
 
 
-def _by_pool(units: Sequence[UnitResult]) -> Table:
-    """What the intervals of units leave out: would other pools of photographs say the same?
+def _by_source(units: Sequence[UnitResult]) -> list[Table]:
+    """What the intervals of units leave out: would other photographs say the same?
 
-    A pool counts by the mean of its units; savings are sums, and whole pools are drawn for their intervals.
+    A pool is named after its source, and then after what was done to it.
     """
-    summary = summarise(_common(units))
-    level = f"{summary['level']:.0%}"
-    saved = (f"labels saved to {t:.0%}, pooled [{level}]" for t in TARGETS)
-    heads = ("arm", "pools", f"area minus uniform [{level}]", "p", "pools won / lost", *saved)
-    pool = {unit["unit"]: unit["data"] for unit in summary["units"]}
-    rows = [_pool_row(arm, pool) for arm in summary["arms"] if arm["arm"] != UNIFORM]
-    return Table(f"Pools in the place of units, {len(set(pool.values()))} pools", heads, rows)
-
-
-def _pool_row(arm: dict[str, Any], pool: dict[str, str]) -> tuple[str, ...]:
-    rng = np.random.default_rng(0)
-    found = [data["difference"] for data in arm["data"].values()]
-    won = sum(difference > 0 for difference in found)
-    cells = [_saved_by_pool(arm["savings"]["labels"][f"{t:.0%}"]["per_unit"], pool, rng) for t in TARGETS]
-    told = _interval(mean_interval(found, rng), "+.4f")
-    return (arm["arm"], str(len(found)), told, f"{sign_flip(found, rng):.4f}", f"{won} / {len(found) - won}", *cells)
-
-
-def _saved_by_pool(per_unit: dict[str, Any], pool: dict[str, str], rng: np.random.Generator) -> str:
-    spent: dict[str, list[float]] = {}
-    for unit, saving in per_unit.items():
-        if saving is not None:
-            sums = spent.setdefault(pool[unit], [0.0, 0.0])
-            sums[0] += (1 - saving["value"]) * saving["uniform"]
-            sums[1] += saving["uniform"]
-    return _interval(mean_interval(np.array(list(spent.values())), rng, pooled_saving), "+.0%")
-
-
-def _interval(found: tuple[float, float, float], kind: str) -> str:
-    return interval(dict(zip(("mean", "low", "high"), found, strict=True)), kind)
+    sources = sorted({unit.key[0].partition("-")[0] for unit in units})
+    return [
+        _table(
+            f"Only photographs of {name}, against one draw", [u for u in _common(units) if u.key[0].startswith(name)]
+        )
+        for name in sources
+    ]
 
 
 def _row(arm: dict[str, Any]) -> tuple[str, ...]:

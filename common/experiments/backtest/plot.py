@@ -11,7 +11,7 @@ import numpy as np
 
 from common.experiments.backtest.arms import UNIFORM, is_uniform
 from common.experiments.backtest.report import UnitResult
-from common.experiments.backtest.statistics import LEVEL, mean_interval
+from common.experiments.backtest.statistics import FEWEST, LEVEL, Values, mean_interval
 from common.yolo import files
 
 if TYPE_CHECKING:
@@ -39,23 +39,33 @@ def _panel(axes: Axes, name: str, units: Sequence[UnitResult], arms: Sequence[st
     import matplotlib
 
     colours = matplotlib.colormaps["tab10" if len(arms) <= 10 else "tab20"]
+    shared = min(len(u.rounds[UNIFORM]) for u in units)
     for i, arm in enumerate(arms):
         mine = [u.curve(arm) for u in units if arm in u.rounds]
         if not mine:
             continue
         style: dict[str, Any] = {"color": "black" if arm == UNIFORM else colours(i % colours.N)}
-        rows = np.stack([curve.y for curve in mine])
-        middle, low, high = np.array([mean_interval(column, np.random.default_rng(0)) for column in rows.T]).T
-        axes.plot(mine[0].x, middle, marker="o", markersize=3, label=arm, zorder=3 if arm == UNIFORM else 2, **style)
-        axes.fill_between(mine[0].x, low, high, alpha=0.12, linewidth=0, **style)
+        rows = np.stack([curve.y[:shared] for curve in mine])
+        middle, low, high = np.array([_band(column) for column in rows.T]).T
+        x, over = mine[0].x[:shared], 3 if arm == UNIFORM else 2
+        axes.plot(x, middle, marker="o", markersize=3, label=arm, zorder=over, **style)
+        axes.fill_between(x, low, high, alpha=0.12, linewidth=0, **style)
     reference = float(np.mean([u.full["metrics"]["map5095"] for u in units]))
     axes.axhline(reference, linestyle="--", linewidth=1, color="gray", label="all labels")
     axes.axhline(0.95 * reference, linestyle=":", linewidth=1, color="gray", label="95 % of it")
     axes.set_xscale("log", base=2)
     axes.set_xticks(units[0].curve(UNIFORM).x, [f"{x:.0f}" for x in units[0].curve(UNIFORM).x])
+    band = "range" if len(units) < FEWEST else f"{LEVEL:.0%} interval"
     axes.set(
         xlabel="labels",
         ylabel="mAP50-95",
-        title=f"{name}: {len(units)} unit{'s' * (len(units) > 1)}, mean and {LEVEL:.0%} interval",
+        title=f"{name}: {len(units)} unit{'s' * (len(units) > 1)}, mean and {band}",
     )
     axes.grid(visible=True, alpha=0.25)
+
+
+def _band(values: Values) -> tuple[float, float, float]:
+    """(mean, low, high) of one budget: an interval, or the range where units are too few for one."""
+    if len(values) < FEWEST:
+        return float(values.mean()), float(values.min()), float(values.max())
+    return mean_interval(values, np.random.default_rng(0))

@@ -87,12 +87,21 @@ def gather(
     begun = {(r["data"], r["seed"]) for r in records if r["arm"] == UNIFORM}
     missing += [f"{unit.name}: uniform is not played" for unit in units.values() if unit.key not in begun]
     whole = [units[key] for key in sorted(units) if UNIFORM in units[key].rounds]
-    for unit in whole:
-        first = unit.rounds[UNIFORM][0]
-        for label, rounds in unit.rounds.items():
-            if rounds[0]["picked"] == first["picked"] and not is_uniform(label):
-                unit.rounds[label] = [rounds[0] | {"metrics": first["metrics"]}, *rounds[1:]]
+    missing += [said for unit in whole for said in _like_uniform(unit)]
     return whole, missing
+
+
+def _like_uniform(unit: UnitResult) -> list[str]:
+    """Give arms uniform's first figures and number of rounds; says which arms go, as they have fewer."""
+    base = unit.rounds[UNIFORM]
+    short = [label for label, rounds in unit.rounds.items() if len(rounds) < len(base)]
+    for label, rounds in unit.rounds.items():
+        same = rounds[0]["picked"] == base[0]["picked"] and not is_uniform(label)
+        first = rounds[0] | {"metrics": base[0]["metrics"]} if same else rounds[0]
+        unit.rounds[label] = [first, *rounds[1 : len(base)]]
+    ends = {label: unit.rounds.pop(label)[-1]["labels"] for label in short}
+    last = base[-1]["labels"]
+    return [f"{unit.name}: {label} is played to {end} labels, and uniform to {last}" for label, end in ends.items()]
 
 
 def summarise(units: Sequence[UnitResult], seed: int = 0) -> dict[str, Any]:
@@ -125,6 +134,7 @@ def _unit(unit: UnitResult) -> dict[str, Any]:
         "data": unit.key[0],
         "seed": unit.key[1],
         "full": {k: unit.full[k] for k in ("labels", "boxes", "hours")} | {m: unit.full["metrics"][m] for m in METRICS},
+        "uniform_last": float(unit.curve(UNIFORM).y[-1]),
         "budgets": [r["labels"] for r in unit.rounds[UNIFORM]],
         "targets": targets,
     }
@@ -230,12 +240,12 @@ def _per_data(units: Sequence[UnitResult], label: str) -> dict[str, Any]:
 
 
 def _labels_saved(units: Sequence[UnitResult], label: str) -> dict[str, float | None]:
-    """Target -> mean saving in labels over the units that tell; None when none does."""
+    """Target -> saving in labels, pooled over the units that tell; None when none does."""
     out: dict[str, float | None] = {}
     for share in TARGETS:
-        pairs = ((reach(u.curve(label), u.target(share)), reach(u.curve(UNIFORM), u.target(share))) for u in units)
-        found = [saved.value for arm, base in pairs if (saved := saving(arm, base))]
-        out[f"{share:.0%}"] = float(np.mean(found)) if found else None
+        pairs = [(reach(u.curve(label), u.target(share)), reach(u.curve(UNIFORM), u.target(share))) for u in units]
+        spent = [((1 - saved.value) * base.x, base.x) for arm, base in pairs if (saved := saving(arm, base))]
+        out[f"{share:.0%}"] = float(pooled_saving(np.array([spent]))[0]) if spent else None
     return out
 
 

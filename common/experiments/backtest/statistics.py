@@ -1,8 +1,8 @@
 """Learning curves compared: areas, labels to a target, savings, intervals, tests. Pure: numbers in, numbers out.
 
-The rules were fixed before the first run: a unit whose baseline is at the target with the first budget is saturated
-and tells nothing about savings; a curve that never gets there is censored at its last budget, and says so; where the
-baseline never gets there either, the unit is undecided and tells nothing as well.
+Two rules were fixed before the first run: a unit whose baseline is at the target with the first budget is saturated
+and tells nothing about savings; a curve that never gets there is censored at its last budget, and says so. A later
+rule: where the other curve is not there by that budget either, nobody knows who would be first: undecided.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
-from scipy.stats import permutation_test
+from scipy.stats import norm, permutation_test, t
 
 Values = NDArray[np.float64]
 
 LEVEL = 0.90
 """Of every interval."""
+FEWEST = 4
+"""Units that an interval needs: of three, it would hold the truth in 75 of 100 cases, not in 90."""
 _RESAMPLES = 9999
 
 
@@ -111,8 +113,12 @@ def reach(curve: Curve, target: float) -> Reach:
 
 
 def undecided(arm: Reach, base: Reach) -> bool:
-    """Whether neither ever gets there, so that nobody knows who would be first."""
-    return arm.kind == base.kind == "censored"
+    """Whether a curve ends, short of the target, before the other one gets there: nobody knows who would be first.
+
+    Arms have the same labels in every round, but not the same boxes and hours.
+    """
+    late, base_late = arm.kind == "censored", base.kind == "censored"
+    return (late and base_late) or (late and arm.x < base.x) or (base_late and base.x < arm.x)
 
 
 def saving(arm: Reach, base: Reach) -> Saving | None:
@@ -128,7 +134,9 @@ def mean_interval(
     rng: np.random.Generator,
     statistic: Callable[[Values], Values] | None = None,
 ) -> tuple[float, float, float]:
-    """(estimate, low, high): a percentile bootstrap over units (Efron and Tibshirani 1993, chapter 13).
+    """(estimate, low, high): a bootstrap over units, its percentiles expanded for few of them (Hesterberg 2015, 4.3.3).
+
+    Plain percentiles of 4 units hold the truth in 77 of 100 cases, these in 88 (normal values).
 
     Args:
         values: Shape (u,) or (u, k), one row per unit.
@@ -136,17 +144,19 @@ def mean_interval(
         statistic: (r, u[, k]) resampled rows to (r,); default the mean.
 
     Returns:
-        Not numbers without a unit; low and high are not numbers with one unit.
+        Not numbers without a unit; low and high are not numbers with fewer than ``FEWEST``.
     """
     rows = np.asarray(values, np.float64)
     measure = statistic or (lambda sample: sample.mean(axis=1))
     if not len(rows):
         return np.nan, np.nan, np.nan
     estimate = float(measure(rows[None])[0])
-    if len(rows) == 1:
+    n = len(rows)
+    if n < FEWEST:
         return estimate, np.nan, np.nan
-    drawn = measure(rows[rng.integers(len(rows), size=(_RESAMPLES, len(rows)))])
-    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    drawn = measure(rows[rng.integers(n, size=(_RESAMPLES, n))])
+    tail = 100 * norm.cdf(t.ppf((1 - LEVEL) / 2, n - 1) * np.sqrt(n / (n - 1)))
+    low, high = np.percentile(drawn, [tail, 100 - tail])
     return estimate, float(low), float(high)
 
 

@@ -36,7 +36,8 @@ def noise_sentence(summary: dict[str, Any]) -> str:
     spread = "" if noise["spread"] is None else f", standard deviation {noise['spread']:.4f}"
     return (
         f"Noise: uniform against uniform over {noise['units']} units: mean absolute difference of the area "
-        f"{noise['mean_absolute']:.4f}{spread}; a difference of one unit below that is chance."
+        f"{noise['mean_absolute']:.4f}{spread}, greatest {max(map(abs, noise['differences'])):.4f}: all of it chance, "
+        "so a single unit proves nothing."
     )
 
 
