@@ -2,9 +2,9 @@
 
 Once as the single reports count, against the one draw of uniform order; once against the mean of both draws that every
 unit has (uniform and its A/A repeat), which halves the chance in the baseline and leaves nothing to measure noise with;
-once only the units in which every arm was played, so that arms can be compared with each other; once only the units in
-which one version of the training made everything, because another version draws other augmentations from the same
-seed; and once for each source of photographs, because its pools share them and its validation set.
+once only the units in which every arm was played, so that arms can be compared with each other; once only the arms that
+every unit has, the family that the comparison began with; and once for each source of photographs, because its pools
+share them and its validation set.
 """
 
 from __future__ import annotations
@@ -39,20 +39,10 @@ def text() -> str:
         _table("Against one draw of uniform order", units),
         _table("Against the mean of two draws of uniform order", gather(both, references)[0]),
         _table("Only where every arm was played, against one draw", [u for u in units if arms == set(u.rounds)]),
-        _table("Only where one version of the training made all of these arms, against one draw", _alike(units)),
+        _table("Only the arms that every unit has, against one draw", _common(units)),
         *_by_source(units),
     ]
     return "\n\n".join(table.markdown() for table in tables) + "\n"
-
-
-def _alike(units: Sequence[UnitResult]) -> list[UnitResult]:
-    """Units, with the arms that every unit has, in which all rounds were trained by one version of the training.
-
-    The commit that changed which random numbers a training draws also changed the order of a round's metrics: that
-    order tells them apart.
-    """
-    found = _common(units)
-    return [u for u in found if len({tuple(r["metrics"]) for rounds in u.rounds.values() for r in rounds}) == 1]
 
 
 def _common(units: Sequence[UnitResult]) -> list[UnitResult]:

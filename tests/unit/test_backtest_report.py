@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from common.cli import main
 from common.experiments.backtest.arms import AA
+from common.experiments.backtest.plot import drawn
 from common.experiments.backtest.provenance import told
 from common.experiments.backtest.report import gather, losses, summarise
 from common.experiments.backtest.tables import noise_sentence, sentences, tables
@@ -260,3 +261,11 @@ def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
     assert "No unit is played to its end yet" in done.output
     assert "What would have been saved" not in done.output
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_curves_are_of_arms_that_can_be_compared() -> None:
+    records = [record(arm, [0, 0.5, 0.95], s) for s in (0, 1) for arm in ("uniform", AA, "hybrid")]
+    some = gather([*records, record("core_set", [0, 0.5, 0.95])], [full(0), full(1)])[0]
+    assert drawn(some) == ["uniform", AA, "hybrid"]
+    begun = gather([r for r in records if r["arm"] != "hybrid" or r["seed"] == 0], [full(0), full(1)])[0]
+    assert drawn(begun) == ["uniform", AA, "hybrid"], "none is everywhere"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.experiments.backtest.arms import UNIFORM, is_uniform
+from common.experiments.backtest.arms import AA, UNIFORM, is_uniform
 from common.experiments.backtest.report import UnitResult
 from common.experiments.backtest.statistics import FEWEST, LEVEL, Values, mean_interval
 from common.yolo import files
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 
 def draw(units: Sequence[UnitResult], path: Path) -> None:
-    """Write a PNG; needs no display."""
+    """Write a PNG; needs no display.
+
+    Only arms that every unit has, where there are some: the mean of other units is no curve to compare with.
+    """
     os.environ.setdefault("MPLCONFIGDIR", str(path.parent / "work" / "matplotlib"))
     from matplotlib.figure import Figure
 
     names = sorted({unit.key[0] for unit in units})
     figure = Figure(figsize=(6.4 * len(names), 5.2), layout="constrained")
-    arms = [UNIFORM, *dict.fromkeys(a for u in units for a in u.rounds if not is_uniform(a))]
+    arms = drawn(units)
     for i, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), i + 1)
         _panel(axes, name, [u for u in units if u.key[0] == name], arms)
@@ -33,6 +36,13 @@ def draw(units: Sequence[UnitResult], path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize="small")
     with files.replacing(path, durable=False) as fresh:
         figure.savefig(fresh, dpi=120)
+
+
+def drawn(units: Sequence[UnitResult]) -> list[str]:
+    """Labels of the arms to draw, uniform first; all of them where no competing one is in every unit."""
+    arms = list(dict.fromkeys(a for u in units for a in u.rounds if not is_uniform(a)))
+    everywhere = [a for a in arms if all(a in u.rounds for u in units)]
+    return [UNIFORM, *(everywhere if {*everywhere} - {AA} else arms)]
 
 
 def _panel(axes: Axes, name: str, units: Sequence[UnitResult], arms: Sequence[str]) -> None:
