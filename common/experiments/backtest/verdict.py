@@ -75,7 +75,7 @@ def _chance(arm: dict[str, Any], arms: int, limit: float) -> str:
     p = f"p {arm['area_p_holm']:.3f}"
     if arm["area_p_holm"] <= limit:
         return f"yes, {p}" if _lead(arm) > 0 else f"worse, {p}"
-    return f"too few units, {p}" if arm["units"] < _needed(arms, limit) else f"not shown, {p}"
+    return "too few units" if arm["units"] < _needed(arms, limit) else f"not shown, {p}"
 
 
 def _saved(found: dict[str, Any]) -> str:
