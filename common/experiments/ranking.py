@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from common.config import Settings
 from common.domain import ClassMapping, Ints, Prediction, ProjectSpec
@@ -19,7 +18,7 @@ from common.loop.ordering import slice_hash
 from common.loop.project_settings import whole_options
 from common.loop.publishing import columns
 from common.ports import Model
-from common.sample.oracle import FolderOracle, class_names, listed_names
+from common.sample.oracle import FolderOracle, class_names, names_in
 from common.strategies import Pool, Selection, query
 from common.strategies.screening import directions
 
@@ -76,22 +75,13 @@ def project_classes(model: Model, only: Sequence[str] = (), data: Path | None = 
     """
     if only and data is not None:
         raise SettingError("--classes and --data both say which classes count: give one of them")
-    numbered = read_names(data) if data is not None else ()
+    numbered = names_in(data, f"--data {data}") if data is not None else ()
     names = tuple(dict.fromkeys(only)) or numbered or model.names
     mapped = columns(ProjectSpec("", tuple(ClassMapping(n) for n in names)), model.names)
     if only and model.usable and len(mapped) < len(names):
         wrong = next(n for n in names if n not in mapped)
         raise UnknownNameError(f"--classes names {wrong!r}; the model has {sorted(model.names)}")
     return Classes(names, {names.index(n): hit for n, hit in mapped.items()}, numbered)
-
-
-def read_names(data: Path) -> tuple[str, ...]:
-    """``names`` of a data.yaml, a list or numbered from 0. Raises SettingError."""
-    try:
-        told = yaml.safe_load(data.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(f"--data {data} cannot be read as YAML: give the path of a data.yaml with names") from error
-    return listed_names(f"--data {data}", told.get("names") if isinstance(told, dict) else None)
 
 
 def label_counts(images: Sequence[Path], classes: Classes) -> tuple[Ints, int, str]:

@@ -128,23 +128,24 @@ def class_names(folder: Path) -> tuple[str, ...]:
             return _once(place / "classes.txt", [line.strip() for line in lines if line.strip()])
         for name in ("data.yaml", "data.yml"):
             if (place / name).is_file():
-                return _names_in(place / name)
+                return names_in(place / name, str(place / name))
     raise SettingError(
         f"nothing says what the class numbers in {folder} mean; put classes.txt (one name per line) "
         "or data.yaml (with names) beside the labels, or give the names"
     )
 
 
-def _names_in(path: Path) -> tuple[str, ...]:
+def names_in(path: Path, where: str) -> tuple[str, ...]:
+    """The ``names`` of a data.yaml; messages begin with ``where``. Raises SettingError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} cannot be read as YAML; it must hold names, the classes in order") from error
-    return listed_names(str(path), content.get("names") if isinstance(content, dict) else None)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(f"{where} cannot be read as YAML: it must be a data.yaml with names") from error
+    return listed_names(where, content.get("names") if isinstance(content, dict) else None)
 
 
 def listed_names(where: str, names: object) -> tuple[str, ...]:
-    """What ``names`` of a data.yaml says, a list or a mapping from 0 up; ``where`` is its path. Raises SettingError."""
+    """What ``names`` of a data.yaml says, a list or a mapping from 0 up; see ``names_in``. Raises SettingError."""
     told: object = names
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         told = [names[i] for i in range(len(names))]
