@@ -64,13 +64,10 @@ def _by_source(units: Sequence[UnitResult]) -> list[Table]:
 
     A pool is named after its source, and then after what was done to it.
     """
-    sources = sorted({unit.key[0].partition("-")[0] for unit in units})
-    return [
-        _table(
-            f"Only photographs of {name}, against one draw", [u for u in _common(units) if u.key[0].startswith(name)]
-        )
-        for name in sources
-    ]
+    by_source: dict[str, list[UnitResult]] = {}
+    for unit in _common(units):
+        by_source.setdefault(unit.key[0].partition("-")[0], []).append(unit)
+    return [_table(f"Only photographs of {name}, against one draw", mine) for name, mine in by_source.items()]
 
 
 def _row(arm: dict[str, Any]) -> tuple[str, ...]:
@@ -78,16 +75,16 @@ def _row(arm: dict[str, Any]) -> tuple[str, ...]:
     if arm["arm"] == UNIFORM:
         return (*start, "", "", "", "", *("" for _ in TARGETS))
     adjusted = f"{arm['area_p_holm']:.4f}" if "area_p_holm" in arm else ""
-    won, lost = (sum(data[key] for data in arm["data"].values()) for key in ("wins", "losses"))
-    middle = (interval(arm["area_difference"]["labels"], "+.4f"), f"{arm['area_p']:.4f}", adjusted, f"{won} / {lost}")
+    difference, score = interval(arm["area_difference"]["labels"], "+.4f"), f"{arm['won']} / {arm['lost']}"
+    middle = (difference, f"{arm['area_p']:.4f}", adjusted, score)
     return (*start, *middle, *(_saved(arm["savings"]["labels"][f"{t:.0%}"]) for t in TARGETS))
 
 
 def _saved(saving: dict[str, Any]) -> str:
-    """The pooled figure, of how many units, and how many of them are bounds."""
+    """The pooled figure, of how many units, how many of them are bounds, and the mean of the units."""
     bounds = sum(saving["censored"].values())
     told = f"{saving['units']} units" + (f", {bounds} bounds" if bounds else "")
-    return f"{interval(saving['pooled'], '+.0%')} ({told})"
+    return f"{interval(saving['pooled'], '+.0%')} ({told}; mean {interval(saving['mean'], '+.0%')})"
 
 
 if __name__ == "__main__":

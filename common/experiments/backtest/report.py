@@ -181,6 +181,7 @@ def _arm(units: Sequence[UnitResult], label: str, seed: int) -> dict[str, Any]:
     out["per_unit"] = {u.name: d for u, d in zip(mine, paid["labels"], strict=True)}
     out["savings"] = {axis: {f"{t:.0%}": _savings(mine, label, axis, t, rng) for t in TARGETS} for axis in AXES}
     out["data"] = _per_data(mine, label)
+    out["won"], out["lost"] = (sum(d[key] for d in out["data"].values()) for key in ("wins", "losses"))
     return out
 
 

@@ -81,8 +81,7 @@ def _areas(summary: dict[str, Any], level: str) -> Table:
             rows.append((*start, "", "", "", "", worst, ""))
             continue
         adjusted = format(arm["area_p_holm"], ".3f") if "area_p_holm" in arm else ""
-        won = [d["wins"] for d in arm["data"].values()], [d["losses"] for d in arm["data"].values()]
-        score = f"{sum(won[0])} / {sum(won[1])}"
+        score = f"{arm['won']} / {arm['lost']}"
         middle = (interval(arm["area_difference"]["labels"], "+.4f"), format(arm["area_p"], ".3f"), adjusted, score)
         rows.append((*start, *middle, worst, interval(arm["worst_quarter_area_difference"], "+.4f")))
     return Table("Normalised area under mAP50-95 against log2 labels", heads, rows)

@@ -57,10 +57,6 @@ def _lead(arm: dict[str, Any]) -> float:
     return float(arm["area_difference"]["labels"]["mean"])
 
 
-def _wins(arm: dict[str, Any]) -> str:
-    return f"{sum(data['wins'] for data in arm['data'].values())} of {arm['units']}"
-
-
 def _needed(arms: int, limit: float) -> int:
     """The fewest units: with n, a two-sided sign-flip test has no p below 2 / 2^n, and Holm's correction times arms."""
     return math.ceil(1 + math.log2(arms / limit))
@@ -68,7 +64,7 @@ def _needed(arms: int, limit: float) -> int:
 
 def _row(arm: dict[str, Any], arms: int, limit: float) -> tuple[str, ...]:
     cells = [_saved(arm["savings"]["labels"][target]) for target in ASKED]
-    return (arm["arm"], str(arm["units"]), *cells, _wins(arm), _chance(arm, arms, limit))
+    return (arm["arm"], str(arm["units"]), *cells, f"{arm['won']} of {arm['units']}", _chance(arm, arms, limit))
 
 
 def _chance(arm: dict[str, Any], arms: int, limit: float) -> str:
@@ -104,7 +100,8 @@ def _first(arm: dict[str, Any], limit: float) -> str:
         bounds = interval(found["pooled"], "+.0%").partition(" ")[2]
         least = f", saved {bounds}" if bounds else ""
         saving = f" To {ASKED[0]} it needs {abs(pooled):.0%} {word} labels{least} (units: {_rests_on(found)})."
-    return f"{arm['arm']} has a larger area than uniform order in {_wins(arm)} units, {sure} ({told}).{saving}"
+    won = f"{arm['won']} of {arm['units']} units"
+    return f"{arm['arm']} has a larger area than uniform order in {won}, {sure} ({told}).{saving}"
 
 
 def _no_savings(arms: Sequence[dict[str, Any]]) -> list[str]:
